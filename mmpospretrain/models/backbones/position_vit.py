@@ -1,0 +1,172 @@
+"""One ViT for the whole suite, open at its seam: patchify → add positions → encode.
+
+Letters: B images, N patches of the grid, V tokens given to the encoder, P prefix tokens
+([CLS] or none), D embedding width.
+"""
+
+from typing import ClassVar
+
+import torch
+from mmpretrain.models.backbones import VisionTransformer
+from mmpretrain.models.utils import resize_pos_embed
+from torch import Tensor, nn
+
+from mmpospretrain.registry import MODELS
+
+from ..positions import GridSize, sincos_pos_embed, to_grid_size
+
+POS_EMBED_INITS = ('sincos', 'random')
+
+
+@MODELS.register_module()
+class PositionViT(VisionTransformer):
+    """MMPretrain's ViT whose positions are added by whoever calls it.
+
+    Weights have the names of :class:`mmpretrain.models.VisionTransformer`, so that a
+    checkpoint of one loads into the other. It differs in three ways: the steps of
+    ``forward`` are methods of their own; any grid works, rows ≠ cols included; and the
+    position embedding is sin-cos unless asked otherwise, in training from scratch too.
+
+    Args:
+        pos_embed_init: ``'sincos'`` or ``'random'`` (truncated normal, std .02).
+        learnable_pos_embed: Whether position embeddings are trained. The default, fixed
+            sin-cos, is the best row of Tab. S1 of DropPos; a fixed random embedding
+            is not offered.
+        out_type: ``'raw'`` (B, P + N, D), ``'featmap'`` (B, D, rows, cols),
+            ``'cls_token'`` or ``'avg_featmap'`` (B, D).
+        **kwargs: Everything else of MMPretrain's ``VisionTransformer``: ``arch``,
+            ``img_size``, ``patch_size``, ``drop_path_rate``, ``out_indices``, …
+
+    Raises:
+        ValueError: If the patch does not divide the image, ``in_channels`` is not
+            positive, or ``pos_embed_init`` is unknown or random and fixed.
+    """
+
+    # MMPretrain's 's' is 768 wide and 8 deep; the field's ViT-S is DeiT's.
+    arch_zoo: ClassVar[dict] = {
+        **VisionTransformer.arch_zoo,
+        **dict.fromkeys(['s', 'small'], VisionTransformer.arch_zoo['deit-small']),
+    }
+
+    def __init__(
+        self,
+        *,
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
+        in_channels: int = 3,
+        pos_embed_init: str = 'sincos',
+        learnable_pos_embed: bool = False,
+        out_type: str = 'raw',
+        **kwargs,
+    ) -> None:
+        if in_channels < 1:
+            raise ValueError(f'in_channels must be at least 1, got {in_channels}')
+        if pos_embed_init not in POS_EMBED_INITS:
+            raise ValueError(
+                f'pos_embed_init must be one of {POS_EMBED_INITS}, '
+                f'got {pos_embed_init!r}'
+            )
+        if pos_embed_init == 'random' and not learnable_pos_embed:
+            raise ValueError(
+                "pos_embed_init='random' needs learnable_pos_embed=True: fixed random "
+                'vectors tell the model nothing about the grid'
+            )
+        self.grid_size: GridSize = to_grid_size(img_size, patch_size)
+        super().__init__(
+            img_size=img_size,
+            patch_size=patch_size,
+            in_channels=in_channels,
+            out_type=out_type,
+            **kwargs,
+        )
+        self.patch_size = patch_size
+        self.in_channels = in_channels
+        self.pos_embed_init = pos_embed_init
+        self.pos_embed.requires_grad = learnable_pos_embed
+        self._init_pos_embed()
+
+    def _init_pos_embed(self) -> None:
+        if self.pos_embed_init == 'sincos':
+            sincos = sincos_pos_embed(
+                self.grid_size, self.embed_dims, self.num_extra_tokens
+            )
+            self.pos_embed.data.copy_(sincos)
+        else:
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    def init_weights(self) -> None:
+        """Initialise as MAE does; weights that ``init_cfg`` has loaded stay."""
+        super().init_weights()
+        cfgs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg]
+        if any(cfg and cfg['type'] == 'Pretrained' for cfg in cfgs):
+            return
+        self._init_pos_embed()  # upstream has just made it random
+        # The patch projection is a linear layer over the pixels of a patch.
+        nn.init.xavier_uniform_(self.patch_embed.projection.weight.flatten(1))
+        if self.cls_token is not None:
+            nn.init.normal_(self.cls_token, std=0.02)
+
+    def patchify(self, images: Tensor) -> tuple[Tensor, GridSize]:
+        """Embed the patches of images, without positions.
+
+        Args:
+            images: (B, C, H, W), any H and W that the patch divides.
+
+        Returns:
+            Patch tokens (B, N, D) in row-major order, and their grid.
+
+        Raises:
+            ValueError: If the patch does not divide the images, or C is wrong.
+        """
+        if images.shape[1] != self.in_channels:
+            raise ValueError(
+                f'the backbone takes {self.in_channels} channels, got images of shape '
+                f'{tuple(images.shape)}'
+            )
+        grid_size = to_grid_size(tuple(images.shape[-2:]), self.patch_size)
+        return self.patch_embed(images)[0], grid_size
+
+    def patch_positions(self, grid_size: GridSize | None = None) -> Tensor:
+        """Position embeddings of the patches, resampled if the grid is another.
+
+        Returns:
+            (1, N, D) for ``grid_size``, by default the grid of ``img_size``.
+        """
+        pos_embed = resize_pos_embed(
+            self.pos_embed,
+            self.grid_size,
+            grid_size or self.grid_size,
+            mode=self.interpolate_mode,
+            num_extra_tokens=self.num_extra_tokens,
+        )
+        return pos_embed[:, self.num_extra_tokens :]
+
+    def encode(self, patches: Tensor) -> tuple[Tensor, ...]:
+        """Run the encoder over patch tokens that already carry their positions.
+
+        Args:
+            patches: (B, V, D), any number of patches in any order.
+
+        Returns:
+            One (B, P + V, D) for each of ``out_indices``; the last layer's is normed.
+        """
+        x = patches
+        if self.cls_token is not None:
+            cls_token = self.cls_token + self.pos_embed[:, : self.num_extra_tokens]
+            x = torch.cat((cls_token.expand(x.shape[0], -1, -1), x), dim=1)
+        x = self.pre_norm(self.drop_after_pos(x))  # (B, P + V, D)
+
+        outputs = []
+        for index, layer in enumerate(self.layers):
+            x = layer(x)
+            if index == self.num_layers - 1 and self.final_norm:
+                x = self.norm1(x)
+            if index in self.out_indices:
+                outputs.append(x)
+        return tuple(outputs)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Features of whole images, one per ``out_indices``, shaped by ``out_type``."""
+        patches, grid_size = self.patchify(images)
+        outputs = self.encode(patches + self.patch_positions(grid_size))
+        return tuple(self._format_output(x, grid_size) for x in outputs)

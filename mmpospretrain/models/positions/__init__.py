@@ -1,0 +1,23 @@
+"""Ideas that the four papers share, one noun per file."""
+
+from .grid import (
+    GridSize,
+    grid_coordinates,
+    grid_distance,
+    sincos_pos_embed,
+    to_grid_size,
+)
+from .masking import check_ratio, gather_tokens, num_kept, random_mask, shuffle_ids
+
+__all__ = [
+    'GridSize',
+    'check_ratio',
+    'gather_tokens',
+    'grid_coordinates',
+    'grid_distance',
+    'num_kept',
+    'random_mask',
+    'shuffle_ids',
+    'sincos_pos_embed',
+    'to_grid_size',
+]

@@ -1,0 +1,18 @@
+"""Registry nodes of the suite: children of MMEngine's root, scope ``mmpospretrain``.
+
+Any OpenMMLab library builds a component of ours by its prefixed name, for example
+``type='mmpospretrain.PositionViT'``: MMEngine imports this module when it meets the
+prefix, which imports the package and fills the nodes.
+"""
+
+from mmengine import registry as root
+from mmengine.registry import Registry
+
+SCOPE = 'mmpospretrain'
+
+DATASETS = Registry('dataset', parent=root.DATASETS, scope=SCOPE)
+FUNCTIONS = Registry('function', parent=root.FUNCTIONS, scope=SCOPE)
+HOOKS = Registry('hook', parent=root.HOOKS, scope=SCOPE)
+METRICS = Registry('metric', parent=root.METRICS, scope=SCOPE)
+MODELS = Registry('model', parent=root.MODELS, scope=SCOPE)
+RUNNERS = Registry('runner', parent=root.RUNNERS, scope=SCOPE)
