@@ -1,0 +1,251 @@
+"""Checkpoints are loaded safely and whole, or not at all.
+
+A ``.pth`` is a pickle, and unpickling can run any code. Everything here, and through
+`register_loaders` every checkpoint MMEngine loads, goes through ``weights_only=True``
+with a short list of harmless types beside tensors: what MMEngine itself puts into
+a checkpoint. There is no fallback.
+"""
+
+import io
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+from urllib.parse import urlparse
+
+import numpy as np
+import torch
+from mmengine.dist import barrier, get_rank
+from mmengine.fileio import get
+from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import (
+    CheckpointLoader,
+    get_deprecated_model_names,
+    get_external_models,
+)
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+MapLocation = str | torch.device | Callable | Mapping | None
+
+
+def _history_statistic(owner: type, name: str) -> Callable:
+    """Stand in for the ``getattr`` by which a pickled `HistoryBuffer` finds ``mean``.
+
+    The real one, in the hands of a pickle, reaches everything.
+    """
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
+        raise UnpicklingError(f'GLOBAL builtins.getattr for {owner!r}, {name!r}')
+    return getattr(HistoryBuffer, name)
+
+
+def _safe_globals() -> list:
+    """What the message hub and the meta of a checkpoint hold beside tensors."""
+    functions = {
+        '_reconstruct': np.empty(0).__reduce__()[0],
+        'scalar': np.float64(0).__reduce__()[0],
+    }
+    return [
+        HistoryBuffer,
+        (_history_statistic, 'builtins.getattr'),
+        np.ndarray,
+        np.dtype,
+        *{type(np.dtype(code)) for code in np.typecodes['All'] + 'SU'},
+        # NumPy 1 and 2 read each other's files, though the module has moved.
+        *(
+            (function, f'numpy.{core}.multiarray.{name}')
+            for name, function in functions.items()
+            for core in ('core', '_core')
+        ),
+    ]
+
+
+def load_checkpoint_file(
+    path: str | Path, map_location: MapLocation = 'cpu'
+) -> dict[str, Any]:
+    """Read a ``.pth`` or ``.safetensors`` file without running any code from it.
+
+    Args:
+        path: The file.
+        map_location: As in `torch.load`, but None is the CPU, wherever the weights
+            were saved. ``.safetensors`` are read to the CPU.
+
+    Returns:
+        The checkpoint, or the state dict where the file holds nothing else.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Truncated, no checkpoint at all, or a pickle of more than tensors
+            and plain values.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f'no checkpoint at {path}: check the path')
+    if path.suffix == '.safetensors':
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(
+                f'{path} is no whole .safetensors file ({error}): fetch it again'
+            ) from error
+    with path.open('rb') as file:
+        return _load_pickle(file, map_location, str(path))
+
+
+def _load_pickle(file: io.IOBase, map_location: MapLocation, source: str) -> dict:
+    start = file.read(16)
+    file.seek(0)
+    if not start.startswith((b'PK', b'\x80')):  # a zip archive, a pickle before 1.6
+        what = 'is a web page' if start.lstrip()[:1] == b'<' else 'is no checkpoint'
+        raise ValueError(
+            f'{source} {what}, it begins with {start!r}: fetch the file again'
+        )
+    try:
+        with torch.serialization.safe_globals(_safe_globals()):
+            checkpoint = torch.load(
+                file, map_location=map_location or 'cpu', weights_only=True
+            )
+    except UnpicklingError as error:
+        # Only the name: torch's own advice here is to switch the safety off.
+        name = re.search(r'GLOBAL (\S+)', str(error))
+        what = f'{name[1]}, which is' if name else 'something'
+        raise ValueError(
+            f'{source} asks for {what} no tensor and no plain value. Nothing of it '
+            'was executed. If you trust its source, convert it where it was made: '
+            "torch.save({'state_dict': model.state_dict()}, path)"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, IndexError) as error:
+        if 'map_location' in str(error):  # the device is missing, the file is fine
+            raise
+        raise ValueError(
+            f'{source} cannot be read, it seems truncated: fetch it again ({error})'
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise ValueError(
+            f'{source} holds a {type(checkpoint).__name__}, not a dict of weights'
+        )
+    return checkpoint
+
+
+# --- MMEngine's loaders, by the scheme of the path; their names appear in its log
+
+
+def load_from_local(filename: str, map_location: MapLocation = None) -> dict:
+    """Load a local file: MMEngine's Runner, ``init_cfg`` and hub all end here."""
+    return load_checkpoint_file(filename, map_location)
+
+
+def load_from_http(filename: str, map_location: MapLocation = None) -> dict:
+    """Load from the web through torch's cache; rank 0 downloads before the others."""
+    path = Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(filename).path).name)
+    if get_rank() == 0:
+        _download(filename, path)
+    barrier()
+    _download(filename, path)  # on a machine that does not see rank 0's disk
+    return load_checkpoint_file(path, map_location)
+
+
+def _download(url: str, path: Path) -> None:
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path))
+
+
+def load_from_openmmlab(filename: str, map_location: MapLocation = None) -> dict:
+    """Load by a name of MMEngine's list of released models."""
+    name = filename.partition('://')[2]
+    name = get_deprecated_model_names().get(name, name)
+    return CheckpointLoader.load_checkpoint(get_external_models()[name], map_location)
+
+
+def load_from_ceph(filename: str, map_location: MapLocation = None) -> dict:
+    """Load from an object store."""
+    content = get(filename, backend_args=dict(backend='petrel'))
+    return _load_pickle(io.BytesIO(content), map_location, filename)
+
+
+def load_from_pavi(filename: str, map_location: MapLocation = None) -> dict:
+    """Refuse: MMEngine's loader of this store may unpickle without safety."""
+    raise ValueError(f'{filename}: download it and give the path of the file')
+
+
+def register_loaders() -> None:
+    """Make every checkpoint that MMEngine loads a safe one.
+
+    OneDL's MMEngine falls back to full unpickling, silently, in the schemes replaced
+    here; OpenMMLab's fails on its own checkpoints. ``torchvision://``, ``modelzoo://``
+    and ``mmcls://`` may stay: they read through a plain `torch.load`, whose default is
+    ``weights_only=True`` in every torch that we accept.
+    """
+    for prefixes, loader in (
+        ('', load_from_local),
+        (('http://', 'https://'), load_from_http),
+        (('open-mmlab://', 'openmmlab://'), load_from_openmmlab),
+        ((r'(\S+\:)?s3://', r'(\S+\:)?petrel://'), load_from_ceph),
+        ('pavi://', load_from_pavi),
+    ):
+        CheckpointLoader.register_scheme(prefixes, loader, force=True)
+
+
+# --- strict loading
+
+
+def state_dict_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights in a checkpoint, without the ``module.`` of parallel training."""
+    weights = checkpoint.get('state_dict', checkpoint)
+    return {key.removeprefix('module.'): value for key, value in weights.items()}
+
+
+def check_state_dict(
+    model: nn.Module, state_dict: Mapping[str, Tensor], source: str
+) -> None:
+    """Check that ``state_dict`` is one of ``model``, before anything is loaded.
+
+    Args:
+        model: The model to load into; it is left alone.
+        state_dict: The weights.
+        source: Where they are from, for the message.
+
+    Raises:
+        ValueError: Names the keys that are missing, unexpected, and those of another
+            shape with both shapes.
+    """
+    expected = model.state_dict()
+    both = expected.keys() & state_dict.keys()
+    findings = {
+        'missing': [key for key in expected if key not in both],
+        'unexpected': [key for key in state_dict if key not in both],
+        'of another shape': [
+            f'{key}: {tuple(state_dict[key].shape)} in the checkpoint, '
+            f'{tuple(value.shape)} in the model'
+            for key, value in expected.items()
+            if key in both and state_dict[key].shape != value.shape
+        ],
+    }
+    if any(findings.values()):
+        raise ValueError(
+            f'{source} is a checkpoint of another model; nothing was loaded.\n'
+            + '\n'.join(_summary(name, keys) for name, keys in findings.items() if keys)
+            + '\nUse the config that it was trained with.'
+        )
+
+
+def _summary(name: str, keys: list[str], most: int = 10) -> str:
+    lines = [f'{len(keys)} {name}:', *keys[:most]]
+    if len(keys) > most:
+        lines.append(f'... and {len(keys) - most} more')
+    return '\n    '.join(lines)
+
+
+def load_strict(model: nn.Module, path: str | Path) -> None:
+    """Load all weights of a file into ``model``, or none.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: The file is no checkpoint, or one of another model.
+    """
+    weights = state_dict_of(load_checkpoint_file(path))
+    check_state_dict(model, weights, str(path))
+    model.load_state_dict(weights)

@@ -1,0 +1,87 @@
+"""Train two iterations, save, load, resume two more: does the installed stack work?
+
+``python tests/smoke_stack.py``, run by ``.ci/run`` on the second stack. Not a pytest
+file: the environment it is for has no pytest.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine import Config
+from mmengine.registry import MODELS, init_default_scope
+from PIL import Image
+
+import mmpospretrain
+from mmpospretrain import environment
+from mmpospretrain.zoo.loading import load_checkpoint_file, load_strict
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / 'configs/droppos/droppos_vit-tiny-p16_photoshapes.py'
+SMALL = [
+    'train_dataloader.batch_size=2',
+    'train_dataloader.num_workers=0',
+    'val_dataloader.batch_size=2',
+    'val_dataloader.num_workers=0',
+    'train_cfg.val_interval=1',
+    'default_hooks.checkpoint.interval=1',
+]
+
+
+def write_images(folder: Path) -> None:
+    """Four images to train on and two to validate."""
+    rng = np.random.default_rng(0)
+    for split, count in (('train', 4), ('val', 2)):
+        (folder / split).mkdir(parents=True)
+        for index in range(count):
+            pixels = rng.integers(0, 256, (128, 128, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / split / f'{index}.png')
+
+
+def train(data: Path, work_dir: Path, epochs: int, *extra: str) -> dict:
+    """Train through the command line; the checkpoint of the last epoch."""
+    options = [*SMALL, f'train_cfg.max_epochs={epochs}']
+    command = [sys.executable, ROOT / 'tools/train.py', CONFIG, '--data', data]
+    command += ['--work-dir', work_dir, *extra, '--cfg-options', *options]
+    subprocess.run(command, check=True)
+    return load_checkpoint_file(work_dir / f'epoch_{epochs}.pth')
+
+
+def check(truth: bool, what: str) -> None:
+    """Say what holds, or stop."""
+    print(f'{"ok    " if truth else "FAILED"}  {what}')
+    if not truth:
+        sys.exit(1)
+
+
+def main() -> None:
+    """Run all of it in a temporary folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        data, work_dir = Path(folder, 'data'), Path(folder, 'work')
+        write_images(data)
+        first = train(data, work_dir, 1)
+        second = train(data, work_dir, 2, '--resume')
+        print(f'\nmmpospretrain {mmpospretrain.__version__} on the stack', end=' ')
+        print(*environment.installed_stacks())
+        check(first['meta']['iter'] == 2, 'two iterations trained and saved')
+        check(second['meta']['iter'] == 4, 'resumed where it stopped, two more')
+        loss = second['message_hub']['log_scalars']['train/loss'].data[0]
+        check(len(loss) == 4, 'the log goes on after the resume')
+        check(bool(np.isfinite(loss).all()), f'finite losses: {loss.round(3)}')
+        weights, before = second['state_dict'], first['state_dict']
+        moved = sum(not weights[key].equal(before[key]) for key in weights)
+        check(moved > len(weights) // 2, f'{moved} of {len(weights)} tensors moved')
+        cfg = Config.fromfile(CONFIG)
+        init_default_scope(cfg.default_scope)
+        model = MODELS.build(cfg.model)
+        load_strict(model, work_dir / 'epoch_2.pth')
+        loaded = model.state_dict()
+        same = all(torch.equal(loaded[key], weights[key]) for key in weights)
+        check(same, 'a new model takes every weight')
+
+
+if __name__ == '__main__':
+    main()
