@@ -1,0 +1,25 @@
+# PhotoShapes, 112² cropped to 96². Make it with
+#   python -m mmpospretrain.datasets.photoshapes data/photoshapes
+_base_ = './imagenet_224.py'
+
+train_pipeline = [
+    dict(type='RandomCrop', crop_size=96),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackInputs'),
+]
+val_pipeline = [
+    dict(type='CenterCrop', crop_size=96),
+    dict(type='PackInputs'),
+]
+
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=1,
+    dataset=dict(data_root='data/photoshapes', pipeline=train_pipeline),
+)
+val_dataloader = dict(
+    batch_size=100,
+    num_workers=1,
+    dataset=dict(data_root='data/photoshapes', pipeline=val_pipeline),
+)
+test_dataloader = val_dataloader

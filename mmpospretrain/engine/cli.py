@@ -1,0 +1,120 @@
+"""What the command line tools share: configs, data folders, readable errors."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import MessageHub, print_log
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mmpospretrain.datasets import resolve_image_source
+
+from .config_check import check_cfg_options
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def load_config(path: str, options: dict | None = None) -> Config:
+    """Read a config and merge ``--cfg-options``, misspelt ones being errors.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+        ValueError: If an option names nothing that the config or its classes know.
+    """
+    if '::' not in path and not Path(path).is_file():
+        raise FileNotFoundError(f'there is no config {path!r}')
+    cfg = Config.fromfile(path)
+    if options:
+        check_cfg_options(cfg, options)
+        cfg.merge_from_dict(options)
+    return cfg
+
+
+def set_work_dir(cfg: Config, config: str, work_dir: str | None) -> None:
+    """``--work-dir``, else the config's own, else ``work_dirs/<config name>``."""
+    cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(config).stem}'
+
+
+def set_loader_defaults(cfg: Config, pin_memory: bool = True) -> None:
+    """Pinned memory where there is a GPU; keep workers only where that is asked."""
+    for name in LOADERS:
+        if cfg.get(name):
+            cfg[name].setdefault('pin_memory', pin_memory and torch.cuda.is_available())
+            if cfg[name].get('num_workers', 0) == 0:
+                cfg[name]['persistent_workers'] = False
+
+
+def set_data(cfg: Config, source: str) -> None:
+    """Point the data loaders of a pre-training config at a folder or list file.
+
+    ``train/`` and ``val/`` inside the folder are found; without a ``val/`` there is no
+    validation.
+
+    Raises:
+        ValueError: If the config does not read an ``ImageFolder``.
+        FileNotFoundError: If there is nothing at ``source``.
+    """
+    train, val = resolve_image_source(source)
+    for name, images in zip(LOADERS, (train, val, val), strict=True):
+        if not cfg.get(name):
+            continue
+        dataset = cfg[name].dataset
+        if dataset.type != 'mmpospretrain.ImageFolder':
+            raise ValueError(
+                f'--data is for configs that read mmpospretrain.ImageFolder; the '
+                f'{name} of this one reads {dataset.type}'
+            )
+        if images:
+            dataset.update(images)
+    if val is None:
+        drop_validation(cfg)
+        print_log(
+            f'{source} has no val/: training goes without validation',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def drop_validation(cfg: Config) -> None:
+    """Train without a validation loop."""
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = None
+
+
+def build_runner(cfg: Config) -> Runner:
+    """The runner that the config asks for, MMEngine's by default."""
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+@contextmanager
+def readable_errors() -> Iterator[None]:
+    """Show what a user can mend as one line; keep tracebacks of running training.
+
+    Ctrl-C and SIGTERM (Slurm) end with a line that says how to go on.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        hub = MessageHub.get_current_instance()
+        last = hub.runtime_info.get('last_ckpt')
+        saved = f'the last checkpoint is {last}' if last else 'nothing was saved yet'
+        print(f'\ninterrupted; {saved}. Go on with --resume', file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(130)  # at once: data workers and process groups would linger
+    except (ValueError, FileNotFoundError) as error:
+        if 'loop_stage' in MessageHub.get_current_instance().runtime_info:
+            raise
+        sys.exit(f'error: {error}')
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,122 @@
+"""MMEngine's runner, with what users of a pre-training were missing."""
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+from mmengine.optim import OptimWrapper
+from mmengine.runner import BaseLoop, Runner
+from torch import nn
+
+from mmpospretrain.registry import RUNNERS
+
+from .config_check import check_config
+
+
+@RUNNERS.register_module()
+class PretrainRunner(Runner):
+    """MMEngine's ``Runner``, differing where it would fail late or keep quiet.
+
+    - Misspelt keys and a work dir that can't be written are errors at once.
+    - The learning rate scales with the batch of an *optimizer step*: images per GPU ×
+      GPUs × gradient accumulation. The log shows the sum.
+    - A data set smaller than a batch is an error, not a training of nothing.
+    - Distributed training runs on CPUs too, through gloo.
+    """
+
+    @classmethod
+    def from_cfg(cls, cfg: dict) -> 'PretrainRunner':
+        """Build from a config, once it is known to be sound."""
+        check_config(cfg)
+        check_writable(cfg['work_dir'])
+        return super().from_cfg(cfg)
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """As upstream; without a GPU, processes talk through gloo."""
+        if self.distributed and not torch.cuda.is_available():
+            init_gloo(self.launcher)
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """As upstream, which gives a CPU module a GPU's number."""
+        if self.distributed and not torch.cuda.is_available():
+            model_wrapper_cfg = {
+                'device_ids': None,
+                'broadcast_buffers': False,
+                **(model_wrapper_cfg or {}),
+            }
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """As upstream, which would train zero iterations without a word."""
+        loop = super().build_train_loop(loop)
+        loader = loop.dataloader
+        if len(loader) == 0:
+            raise ValueError(
+                f'{len(loader.sampler)} images make no batch of {loader.batch_size} in '
+                'each process; lower it with --cfg-options train_dataloader.batch_size'
+            )
+        return loop
+
+    def _maybe_compile(self, target: str) -> None:
+        """Compile the forward pass; upstream's whole step includes the optimizer's,
+        which PyTorch's compiler gives up on.
+        """
+        super()._maybe_compile('forward')
+
+    def scale_lr(
+        self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None
+    ) -> None:
+        """Scale the base learning rate to the global batch of an optimizer step."""
+        if not (auto_scale_lr and auto_scale_lr.get('enable')):
+            return
+        loader = self._train_dataloader
+        per_gpu = (
+            loader['batch_size'] if isinstance(loader, dict) else loader.batch_size
+        )
+        accumulation = optim_wrapper._accumulative_counts
+        base = auto_scale_lr['base_batch_size']
+        batch = per_gpu * self.world_size * accumulation
+        base_lr = optim_wrapper.param_groups[0]['lr']
+        for group in optim_wrapper.param_groups:
+            group['lr'] *= batch / base
+        self.logger.info(
+            f'Learning rate: {base_lr:.3e} per {base} images x global batch {batch} '
+            f'(= {per_gpu} per process x {self.world_size} processes x {accumulation} '
+            f'accumulated) / {base} = {base_lr * batch / base:.3e}'
+        )
+
+
+def init_gloo(launcher: str) -> None:
+    """Join the process group of a CPU job; MMEngine's launchers insist on a GPU."""
+    if torch.distributed.is_initialized():
+        return
+    if launcher == 'slurm':
+        env = os.environ
+        nodes = ['scontrol', 'show', 'hostnames', env['SLURM_NODELIST']]
+        first = subprocess.run(nodes, capture_output=True, text=True, check=True)
+        env.setdefault('MASTER_ADDR', first.stdout.split()[0])
+        env.setdefault('MASTER_PORT', '29500')
+        env['RANK'] = env['SLURM_PROCID']
+        env['LOCAL_RANK'] = env['SLURM_LOCALID']
+        env['WORLD_SIZE'] = env['SLURM_NTASKS']
+    torch.distributed.init_process_group('gloo')
+
+
+def check_writable(work_dir: str) -> None:
+    """Fail before training if nothing can be saved.
+
+    Raises:
+        ValueError: If ``work_dir`` can't be made or written.
+    """
+    try:
+        Path(work_dir).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=work_dir):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f'cannot write to the work dir {work_dir!r} ({error}); '
+            'give another one with --work-dir'
+        ) from error

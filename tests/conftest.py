@@ -1,0 +1,55 @@
+"""Fixtures that several test files share."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+TINY_CONFIG = ROOT / 'configs/droppos/droppos_vit-tiny-p16_photoshapes.py'
+
+
+@pytest.fixture(scope='session')
+def image_folder(tmp_path_factory) -> Path:
+    """Folder with ``train/`` (24 images) and ``val/`` (6) of smooth noise, 112²."""
+    root = tmp_path_factory.mktemp('images')
+    rng = np.random.default_rng(0)
+    for split, count in (('train', 24), ('val', 6)):
+        (root / split).mkdir()
+        for index in range(count):
+            small = rng.integers(0, 256, (14, 14, 3), dtype=np.uint8)
+            image = Image.fromarray(small).resize((112, 112), Image.Resampling.BICUBIC)
+            image.save(root / split / f'{index:03}.jpg')
+    return root
+
+
+@pytest.fixture
+def tiny_config(image_folder, tmp_path) -> Callable[..., Config]:
+    """The PhotoShapes config, smaller still, on `image_folder`; takes cfg-options."""
+
+    def build(**options) -> Config:
+        cfg = Config.fromfile(TINY_CONFIG)
+        cfg.work_dir = str(tmp_path / 'work')
+        cfg.merge_from_dict(
+            {
+                'model.backbone.arch.embed_dims': 32,
+                'model.backbone.arch.num_layers': 2,
+                'model.backbone.arch.feedforward_channels': 64,
+                'model.head.decoder_dims': 32,
+                'train_dataloader.dataset.data_root': str(image_folder),
+                'val_dataloader.dataset.data_root': str(image_folder),
+                'test_dataloader.dataset.data_root': str(image_folder),
+                'train_dataloader.batch_size': 4,
+                'train_dataloader.num_workers': 0,
+                'val_dataloader.num_workers': 0,
+                'test_dataloader.num_workers': 0,
+                'default_hooks.checkpoint.interval': 1,
+                **options,
+            }
+        )
+        return cfg
+
+    return build

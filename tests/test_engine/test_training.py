@@ -1,0 +1,213 @@
+"""Whole trainings: resume, accumulation, several processes, learning rate, errors."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmpospretrain.engine import PretrainRunner
+from mmpospretrain.models import DropPos
+from mmpospretrain.zoo.loading import load_checkpoint_file
+
+WORKER = Path(__file__).with_name('fixed_masks.py')
+
+
+def train(cfg: Config) -> PretrainRunner:
+    runner = PretrainRunner.from_cfg(cfg)
+    runner.train()
+    return runner
+
+
+def assert_same(a, b, path=''):
+    """Equal bit for bit, however nested."""
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            assert_same(a[key], b[key], f'{path}.{key}')
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), path
+        for index, pair in enumerate(zip(a, b, strict=True)):
+            assert_same(*pair, f'{path}[{index}]')
+    else:
+        assert a == b, path
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_resume_equals_no_interruption(tiny_config, tmp_path, monkeypatch, num_workers):
+    masks = []
+    draw_masks = DropPos.draw_masks
+
+    def spy(self, *args, **kwargs):
+        drawn = draw_masks(self, *args, **kwargs)
+        if self.training:
+            masks.append(drawn)
+        return drawn
+
+    monkeypatch.setattr(DropPos, 'draw_masks', spy)
+    options = {
+        'train_cfg.max_epochs': 4,
+        'param_scheduler.1.end': 4,
+        'default_hooks.checkpoint.max_keep_ckpts': -1,
+        'train_dataloader.num_workers': num_workers,
+        'model.temperature': 0.1,
+        'model.backbone.drop_path_rate': 0.1,
+    }
+    train(tiny_config(**options, work_dir=str(tmp_path / 'whole')))
+    whole_masks = masks.copy()
+    assert len(whole_masks) == 4 * 6  # 24 images / batch 4
+    orders = [m.order for m in whole_masks]
+    assert not any(torch.equal(orders[0], o) for o in orders[1:])
+
+    masks.clear()
+    train(
+        tiny_config(
+            **options,
+            work_dir=str(tmp_path / 'resumed'),
+            load_from=str(tmp_path / 'whole/epoch_2.pth'),
+            resume=True,
+        )
+    )
+    assert_same(masks, whole_masks[12:])
+    whole, resumed = (
+        load_checkpoint_file(tmp_path / run / 'epoch_4.pth')
+        for run in ('whole', 'resumed')
+    )
+    for part in ('state_dict', 'optimizer', 'param_schedulers'):
+        assert_same(whole[part], resumed[part], part)
+    for checkpoint in (whole, resumed):
+        history, _ = checkpoint['message_hub']['log_scalars']['train/sigma'].data
+        assert list(history) == pytest.approx([1 - step / 24 for step in range(24)])
+
+
+def run_fixed_masks(config: Config, out: Path, processes: int) -> dict:
+    """Train in `processes` processes, with the masks tied to the images."""
+    path = out.with_suffix('.py')
+    config.dump(path)
+    command = [sys.executable, str(WORKER), str(path), str(out)]
+    if processes > 1:
+        launcher = ['-m', 'torch.distributed.run', '--standalone']
+        command[1:1] = [*launcher, f'--nproc_per_node={processes}']
+        config.launcher = 'pytorch'
+        config.dump(path)
+    env = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    result = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return torch.load(out, weights_only=True)
+
+
+BIG_BATCH = {'train_dataloader.batch_size': 8}
+
+
+@pytest.fixture
+def comparable(tiny_config):
+    """Two epochs without random crops; batch 4 unless told otherwise."""
+
+    def build(**options):
+        cfg = tiny_config(
+            **{'train_cfg.max_epochs': 2, 'param_scheduler.1.end': 2, **options}
+        )
+        cfg.train_dataloader.dataset.pipeline = cfg.val_pipeline
+        # Adam would blow up the rounding of gradients that are zero, as those of key
+        # biases are.
+        cfg.optim_wrapper.optimizer = dict(type='SGD', lr=0.1, momentum=0.9)
+        return cfg
+
+    return build
+
+
+def assert_same_model(a, b):
+    for name, weight in a['state_dict'].items():
+        torch.testing.assert_close(
+            b['state_dict'][name], weight, rtol=1e-4, atol=1e-6, msg=name
+        )
+
+
+def test_two_processes_equal_one(comparable, tmp_path):
+    """The same global batches, hence the same losses and weights."""
+    # With affinity the patches weigh differently, so the mean must be a global one.
+    options = {'model.temperature': 0.1}
+    one = run_fixed_masks(comparable(**options, **BIG_BATCH), tmp_path / 'one.pth', 1)
+    two = run_fixed_masks(comparable(**options), tmp_path / 'two.pth', 2)
+    assert len(one['loss']) == 2 * 3
+    torch.testing.assert_close(two['loss'], one['loss'], rtol=1e-5, atol=1e-6)
+    assert_same_model(one, two)
+
+
+def test_accumulation_equals_one_big_batch(comparable, tmp_path):
+    # MMEngine moves its schedules with every forward pass, so they stand still here.
+    options = {'custom_hooks.0.end': 1.0}
+    configs = {
+        'one': comparable(**options, **BIG_BATCH),
+        'many': comparable(**options, **{'optim_wrapper.accumulative_counts': 2}),
+    }
+    runs = {}
+    for name, cfg in configs.items():
+        cfg.param_scheduler = []
+        runs[name] = run_fixed_masks(cfg, tmp_path / f'{name}.pth', 1)
+    assert runs['one']['lr'] == runs['many']['lr'] == pytest.approx(0.1 * 8 / 32)
+    assert len(runs['many']['loss']) == 2 * len(runs['one']['loss'])
+    assert_same_model(runs['one'], runs['many'])
+
+
+def test_learning_rate_follows_the_global_batch(tiny_config):
+    cfg = tiny_config(**{'optim_wrapper.accumulative_counts': 3})
+    cfg.optim_wrapper.optimizer.lr = 1.5e-4
+    cfg.auto_scale_lr.base_batch_size = 256
+    runner = PretrainRunner.from_cfg(cfg)
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
+    for group in runner.optim_wrapper.param_groups:
+        assert group['lr'] == pytest.approx(1.5e-4 * 4 * 3 / 256)
+    log = next(Path(runner.log_dir).glob('*.log')).read_text()
+    assert '1.500e-04 per 256 images x global batch 12' in log
+
+
+def test_log_shows_what_a_user_looks_for(tiny_config, tmp_path):
+    options = {
+        'train_cfg.max_epochs': 1,
+        'param_scheduler.1.end': 1,
+        'train_cfg.val_interval': 1,
+        'default_hooks.logger.interval': 2,
+    }
+    runner = train(tiny_config(**options))
+    lines = next(Path(runner.log_dir).glob('vis_data/scalars.json')).read_text()
+    first, *_, last = map(json.loads, lines.splitlines())
+    shown = {'loss', 'position_acc', 'sigma', 'lr', 'images_per_s', 'memory', 'time'}
+    assert shown <= first.keys()
+    assert 0 <= last['position/top1'] <= 100
+    text = next(Path(runner.log_dir).glob('*.log')).read_text()
+    assert 'eta: ' in text
+
+
+def test_work_dir_that_cannot_be_written(tiny_config, tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(ValueError, match=r"work dir '.*/file/work'.*--work-dir"):
+        PretrainRunner.from_cfg(tiny_config(work_dir=str(tmp_path / 'file/work')))
+
+
+def test_fewer_images_than_a_batch(tiny_config):
+    with pytest.raises(ValueError, match='24 images make no batch of 32'):
+        train(tiny_config(**{'train_dataloader.batch_size': 32}))
+
+
+def test_compile(tiny_config):
+    """`torch.compile` by one option; the schedule of σ does not recompile."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    options = {
+        'train_cfg.max_epochs': 1,
+        'param_scheduler.1.end': 1,
+        'model.temperature': 0.1,
+    }
+    cfg = tiny_config(**options)
+    cfg.compile = dict(backend='aot_eager')
+    train(cfg)
+    assert torch._dynamo.utils.counters['stats']['unique_graphs'] > 0
+    assert torch._dynamo.utils.counters['stats']['unique_graphs'] < 40
