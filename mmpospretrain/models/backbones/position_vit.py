@@ -16,6 +16,7 @@ from mmpospretrain.registry import MODELS
 from ..positions import GridSize, sincos_pos_embed, to_grid_size
 
 POS_EMBED_INITS = ('sincos', 'random')
+ARCH_KEYS = {'embed_dims', 'num_layers', 'num_heads', 'feedforward_channels'}
 
 
 @MODELS.register_module()
@@ -28,18 +29,22 @@ class PositionViT(VisionTransformer):
     position embedding is sin-cos unless asked otherwise, in training from scratch too.
 
     Args:
+        arch: ``'small'``, ``'base'``, ``'large'``, ``'huge'`` and what else MMPretrain
+            knows, or a dict of ``embed_dims``, ``num_layers``, ``num_heads`` and
+            ``feedforward_channels``.
         pos_embed_init: ``'sincos'`` or ``'random'`` (truncated normal, std .02).
         learnable_pos_embed: Whether position embeddings are trained. The default, fixed
             sin-cos, is the best row of Tab. S1 of DropPos; a fixed random embedding
             is not offered.
         out_type: ``'raw'`` (B, P + N, D), ``'featmap'`` (B, D, rows, cols),
             ``'cls_token'`` or ``'avg_featmap'`` (B, D).
-        **kwargs: Everything else of MMPretrain's ``VisionTransformer``: ``arch``,
-            ``img_size``, ``patch_size``, ``drop_path_rate``, ``out_indices``, …
+        **kwargs: Everything else of MMPretrain's ``VisionTransformer``: ``img_size``,
+            ``patch_size``, ``drop_path_rate``, ``out_indices``, …
 
     Raises:
         ValueError: If the patch does not divide the image, ``in_channels`` is not
-            positive, or ``pos_embed_init`` is unknown or random and fixed.
+            positive, ``arch`` or ``pos_embed_init`` is unknown, or the positions are
+            random and fixed.
     """
 
     # MMPretrain's 's' is 768 wide and 8 deep; the field's ViT-S is DeiT's.
@@ -51,6 +56,7 @@ class PositionViT(VisionTransformer):
     def __init__(
         self,
         *,
+        arch: str | dict = 'base',
         img_size: int | tuple[int, int] = 224,
         patch_size: int = 16,
         in_channels: int = 3,
@@ -59,6 +65,10 @@ class PositionViT(VisionTransformer):
         out_type: str = 'raw',
         **kwargs,
     ) -> None:
+        if isinstance(arch, str) and arch.lower() not in self.arch_zoo:
+            raise ValueError(f'arch must be one of {[*self.arch_zoo]}, got {arch!r}')
+        if not isinstance(arch, str) and not arch.keys() >= ARCH_KEYS:
+            raise ValueError(f'arch needs {sorted(ARCH_KEYS)}, got {dict(arch)}')
         if in_channels < 1:
             raise ValueError(f'in_channels must be at least 1, got {in_channels}')
         if pos_embed_init not in POS_EMBED_INITS:
@@ -73,6 +83,7 @@ class PositionViT(VisionTransformer):
             )
         self.grid_size: GridSize = to_grid_size(img_size, patch_size)
         super().__init__(
+            arch=arch,
             img_size=img_size,
             patch_size=patch_size,
             in_channels=in_channels,

@@ -10,6 +10,7 @@ Where the paper and its released code differ, the paper is the default.
 Letters: B images, N patches of the grid, V visible patches, D embedding width.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -222,26 +223,21 @@ class DropPos(BaseSelfSupervisor):
             generator: Source of randomness, on ``device``.
             device: Where the masks live.
         """
-        rows, cols = self.backbone.grid_size
-        mask_ratio = self.mask_ratio if mask_ratio is None else mask_ratio
-        pos_mask_ratio = (
-            self.pos_mask_ratio if pos_mask_ratio is None else pos_mask_ratio
-        )
-        visible = num_kept(rows * cols, mask_ratio)
+        if mask_ratio is None:
+            mask_ratio = self.mask_ratio
+        if pos_mask_ratio is None:
+            pos_mask_ratio = self.pos_mask_ratio
+        num = math.prod(self.backbone.grid_size)
+        visible = num_kept(num, mask_ratio)
         anchors = num_kept(visible, pos_mask_ratio, minimum=0)
-        order = shuffle_ids(batch_size, rows * cols, generator, device)
+        order = shuffle_ids(batch_size, num, generator, device)
         dropped = random_mask(batch_size, visible, visible - anchors, generator, device)
         return Masks(order, dropped)
 
     def encode_visible(self, patches: Tensor, masks: Masks) -> Tensor:
-        """Encode the visible patches, with mask tokens for dropped positions (Eq. 3).
+        """Features (B, 1 + V, D) of [CLS] and the visible of ``patches`` (B, N, D).
 
-        Args:
-            patches: (B, N, D), without positions.
-            masks: Which are visible, which are dropped.
-
-        Returns:
-            Features (B, 1 + V, D), [CLS] first.
+        Dropped positions are replaced by the mask token (Eq. 3).
         """
         positions = self.backbone.patch_positions().expand_as(patches)
         positions = gather_tokens(positions, masks.visible)  # (B, V, D)
@@ -286,9 +282,9 @@ class DropPos(BaseSelfSupervisor):
 
         Args:
             inputs: Normalised images (B, C, H, W).
-            mask_ratio: γ, by default the model's.
-            pos_mask_ratio: γ_pos, by default the model's.
-            generator: Source of the masks, on the device of ``inputs``.
+            mask_ratio: As in :meth:`draw_masks`, and so on.
+            pos_mask_ratio: γ_pos.
+            generator: On the device of ``inputs``.
         """
         masks = self.draw_masks(
             len(inputs), mask_ratio, pos_mask_ratio, generator, inputs.device
@@ -338,29 +334,18 @@ class DropPosMAE(DropPos):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        common = dict(
-            patch_size=self.backbone.patch_size, grid_size=self.backbone.grid_size
-        )
-        channels = self.backbone.in_channels
-        self.pixel_decoder = MODELS.build(
-            dict(
-                type='mmpospretrain.MAEGridDecoder',
-                embed_dim=self.backbone.embed_dims,
-                in_chans=channels,
-                **common,
-                **pixel_decoder,
-            )
-        )
-        self.pixel_head = MODELS.build(
-            dict(
-                type='mmpospretrain.MAEGridHead',
-                in_channels=channels,
-                **common,
-                **pixel_head,
-            )
-        )
         if self.mask_ratio == 0:
             raise ValueError('mask_ratio must be above 0: MAE rebuilds masked patches')
+        vit = self.backbone
+        grid = dict(grid_size=vit.grid_size, patch_size=vit.patch_size)
+        decoder = dict(
+            type='mmpospretrain.MAEGridDecoder',
+            embed_dim=vit.embed_dims,
+            in_chans=vit.in_channels,
+        )
+        head = dict(type='mmpospretrain.MAEGridHead', in_channels=vit.in_channels)
+        self.pixel_decoder = MODELS.build({**decoder, **grid, **pixel_decoder})
+        self.pixel_head = MODELS.build({**head, **grid, **pixel_head})
         self.position_weight = position_weight
 
     def loss(
@@ -406,14 +391,7 @@ class MAEGridHead(MAEPretrainHead):
         self.grid_size = grid_size
 
     def patchify(self, imgs: Tensor) -> Tensor:
-        """Pixels of every patch.
-
-        Args:
-            imgs: (B, C, H, W).
-
-        Returns:
-            (B, N, p·p·C), channels last within a patch as upstream.
-        """
+        """Pixels (B, N, p·p·C) of every patch, channels last within it as upstream."""
         rows, cols = self.grid_size
         p = self.patch_size
         x = imgs.unflatten(3, (cols, p)).unflatten(2, (rows, p))  # (B, C, r, p, c, p)

@@ -1,0 +1,16 @@
+"""Pictures and pages of what was learned; needs Matplotlib (extra ``vis``)."""
+
+from .curves import plot_curve, read_scalars
+from .positions import draw_reconstruction, plot_position_table, plot_reconstructions
+from .report import Picture, Section, render_page
+
+__all__ = [
+    'Picture',
+    'Section',
+    'draw_reconstruction',
+    'plot_curve',
+    'plot_position_table',
+    'plot_reconstructions',
+    'read_scalars',
+    'render_page',
+]

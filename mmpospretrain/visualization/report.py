@@ -1,0 +1,121 @@
+"""A page of results: one HTML file beside its pictures, readable on any screen."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+STYLE = """\
+:root { --ink: #1f2430; --soft: #5b6472; --line: #e3e6eb; --accent: #0b6e4f; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 66rem; padding: 1.5rem 1rem 3rem; color: var(--ink);
+  font: 1rem/1.55 system-ui, sans-serif; }
+h1 { margin: 0 0 .3rem; font-size: 1.7rem; line-height: 1.2; }
+h2 { margin: 2.6rem 0 .4rem; padding-top: 1.2rem; font-size: 1.25rem;
+  border-top: 1px solid var(--line); }
+p { margin: .4rem 0; max-width: 46rem; }
+.verdict { margin: 1.2rem 0; padding: .8rem 1rem; font-size: 1.1rem;
+  border-left: .3rem solid var(--accent); background: #eef7f3; max-width: none; }
+.verdict.failed { border-color: #b3261e; background: #fdeeed; }
+.figures { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0; }
+figure { flex: 1 1 19rem; margin: 0; max-width: min(100%, 44rem); }
+img { display: block; width: 100%; height: auto; }
+figcaption, .time { color: var(--soft); font-size: .9rem; }
+pre { margin: .8rem 0; padding: .7rem .9rem; white-space: pre-wrap;
+  overflow-wrap: anywhere; background: #f5f6f8; border-radius: .4rem;
+  font-size: .85rem; }
+table { border-collapse: collapse; }
+th, td { padding: .25rem 1.2rem .25rem 0; text-align: left; font-weight: normal;
+  vertical-align: top; border-bottom: 1px solid var(--line); }
+th { color: var(--soft); white-space: nowrap; }
+"""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file, by its path relative to the page."""
+
+    path: str
+    caption: str
+    alt: str
+    """What it shows, for those who do not see it."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One step of the work: what it is, what came out, how to repeat it."""
+
+    title: str
+    text: str
+    pictures: Sequence[Picture]
+    command: str
+    seconds: float
+
+
+def render_page(
+    title: str,
+    introduction: str,
+    verdict: str,
+    passed: bool,
+    sections: Sequence[Section],
+    facts: Mapping[str, str],
+) -> str:
+    """Write a page; all text is escaped.
+
+    Args:
+        title: Heading.
+        introduction: What was done, in a sentence or two.
+        verdict: The result in one line.
+        passed: Whether it is what it should be; colours the verdict.
+        sections: In order.
+        facts: Versions, machine and the like, shown at the end.
+
+    Returns:
+        HTML without any outside resource.
+    """
+    rows = ''.join(
+        f'<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>\n'
+        for name, value in facts.items()
+    )
+    return f"""\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)}</title>
+<style>
+{STYLE}</style>
+</head>
+<body>
+<h1>{escape(title)}</h1>
+<p>{escape(introduction)}</p>
+<p class="verdict{'' if passed else ' failed'}">{escape(verdict)}</p>
+{''.join(map(_render_section, sections))}<h2>Made with</h2>
+<table>
+{rows}</table>
+</body>
+</html>
+"""
+
+
+def _render_section(section: Section) -> str:
+    pictures = ''.join(
+        f'<figure><a href="{escape(p.path)}"><img src="{escape(p.path)}" '
+        f'alt="{escape(p.alt)}"></a><figcaption>{escape(p.caption)}</figcaption>'
+        '</figure>\n'
+        for p in section.pictures
+    )
+    return f"""\
+<section>
+<h2>{escape(section.title)}</h2>
+<p>{escape(section.text)}</p>
+{f'<div class="figures">{pictures}</div>' if pictures else ''}
+<pre>{escape(section.command)}</pre>
+<p class="time">{_duration(section.seconds)}</p>
+</section>
+"""
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f'took {minutes} min {seconds} s' if minutes else f'took {seconds} s'

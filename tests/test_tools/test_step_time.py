@@ -1,0 +1,143 @@
+"""The benchmark of steps: its sums, and one run of it. No time is asserted."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from multiprocessing import Pipe
+from pathlib import Path
+
+import pytest
+from mmengine.config import ConfigDict
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / 'tools' / 'benchmarks' / 'step_time.py'
+TINY = str(ROOT / 'configs' / 'droppos' / 'droppos_vit-tiny-p16_photoshapes.py')
+MAE = 'mmpretrain::mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py'
+
+
+@pytest.fixture(scope='module')
+def step_time():
+    spec = importlib.util.spec_from_file_location('step_time', SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_steps_alternate_and_warmup_is_left_out(step_time):
+    order = []
+
+    def side(name):
+        def step():
+            order.append(name)
+            return len(order)
+
+        return step
+
+    times = step_time.interleave([side('A'), side('B')], range(3), warmup=1)
+    assert order == ['A', 'B', 'A', 'B', 'A', 'B']
+    assert times == [[3, 5], [4, 6]]
+
+
+def test_summary_of_known_times(step_time):
+    assert step_time.summarize([4.0, 1.0, 2.0], batch_size=8) == dict(
+        median=2.0, min=1.0, max=4.0, seconds_per_image=0.25, images_per_second=4.0
+    )
+
+
+def test_both_ratios_are_b_over_a(step_time):
+    # Medians: A 2, B 3. Pairs: 3/1, 4/2, 3/9. The outlier of A leaves both alone.
+    assert step_time.compare([1.0, 2.0, 9.0], [3.0, 4.0, 3.0]) == dict(
+        ratio_of_medians=1.5, median_of_ratios=2.0
+    )
+
+
+def parse(step_time, monkeypatch, *args):
+    monkeypatch.setattr(sys, 'argv', ['step_time.py', *args])
+    return step_time.jobs(step_time.parse_args())
+
+
+def test_options_belong_to_their_side(step_time, monkeypatch):
+    options = [
+        '--cfg-options',
+        'model.temperature=None',
+        '--vs-options',
+        'compile=True',
+    ]
+    a, b = parse(step_time, monkeypatch, 'a.py', *options)
+    assert (a.config, a.options) == ('a.py', {'model.temperature': None})
+    assert (b.config, b.options) == ('a.py', {'compile': True})
+    b = parse(step_time, monkeypatch, 'a.py', '--vs', 'b.py')[1]
+    assert (b.config, b.options) == ('b.py', {})
+    assert len(parse(step_time, monkeypatch, 'a.py')) == 1
+
+
+def test_no_steps_to_time(step_time, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        parse(step_time, monkeypatch, 'a.py', '--steps', '0')
+    assert '--steps must be at least 1, got 0' in capsys.readouterr().err
+
+
+def test_mixed_precision_fits_the_device(step_time):
+    plain = ConfigDict(type='OptimWrapper', clip_grad=dict(max_norm=1))
+    amp = ConfigDict(
+        type='AmpOptimWrapper', loss_scale='dynamic', clip_grad=dict(max_norm=1)
+    )
+
+    assert step_time.fit_to_device(plain, None, 'cpu') == (plain, None)
+    assert step_time.fit_to_device(amp, None, 'cuda') == (amp, None)
+    converted, note = step_time.fit_to_device(amp, None, 'cpu')
+    assert converted == plain
+    assert 'float32' in note
+    assert step_time.fit_to_device(plain, 'bfloat16', 'cuda')[0] == dict(
+        type='AmpOptimWrapper', dtype='bfloat16', clip_grad=dict(max_norm=1)
+    )
+    assert step_time.fit_to_device(plain, 'float16', 'cuda')[0] == dict(
+        amp, dtype='float16'
+    )
+    with pytest.raises(ValueError, match='--device cuda'):
+        step_time.fit_to_device(plain, 'bfloat16', 'cpu')
+
+
+def test_errors_cross_the_process_boundary(step_time, monkeypatch):
+    job = parse(step_time, monkeypatch, 'nowhere.py', '--device', 'cpu')[0]
+    ours, theirs = Pipe()
+    step_time.serve(theirs, job)
+    error = ours.recv()
+    assert isinstance(error, FileNotFoundError)
+    assert 'nowhere.py' in str(error)
+
+
+def test_droppos_against_mae(tmp_path):
+    """Two configs, one of them MMPretrain's and in mixed precision, by the CLI."""
+    out = tmp_path / 'times.json'
+    process = subprocess.run(
+        [
+            *(sys.executable, str(SCRIPT), TINY, '--vs', MAE),
+            *('--cfg-options', 'model.temperature=0.1'),
+            *('--vs-options', 'model.backbone.arch=deit-tiny'),
+            *('model.neck.embed_dim=192', 'model.neck.decoder_depth=1'),
+            *('--batch-size=2', '--steps=2', '--warmup=1', f'--json={out}'),
+            *('--device=cpu', '--threads=1'),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    result = json.loads(out.read_text())
+    a, b = result['runs']
+    assert (result['batch_size'], result['threads']) == (2, 1)
+    assert (a['config'], a['options']) == (TINY, {'model.temperature': 0.1})
+    assert (b['config'], b['options']['model.neck.embed_dim']) == (MAE, 192)
+    assert a['note'] is None
+    assert 'OptimWrapper' in b['note']
+    for side in (a, b):
+        assert len(side['seconds']) == 2
+        assert 0 < side['min'] <= side['median'] <= side['max']
+    # At least weights, gradients and AdamW's two moments: 4 numbers of 4 bytes for each
+    # of the 5.3 M parameters of the encoder.
+    assert b['peak_memory_mib'] > 5.3e6 * 4 * 4 / 2**20
+    ratio = result['b_over_a']['ratio_of_medians']
+    assert ratio == pytest.approx(b['median'] / a['median'])
+    assert f'B/A {ratio:.3f}' in process.stdout.splitlines()[-1]
