@@ -82,6 +82,8 @@ def test_small_is_the_small_of_the_field():
     ('options', 'message'),
     [
         (dict(img_size=50), 'patch_size 16 does not divide the image of 50x50'),
+        (dict(arch='bas'), "arch must be one of .*'base'.*, got 'bas'"),
+        (dict(arch=dict(embed_dims=8)), "arch needs .*'num_heads'.*got"),
         (dict(in_channels=0), 'in_channels must be at least 1, got 0'),
         (dict(pos_embed_init='learned'), r"\('sincos', 'random'\), got 'learned'"),
         (dict(pos_embed_init='random'), 'needs learnable_pos_embed=True'),
