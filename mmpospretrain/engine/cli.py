@@ -29,9 +29,12 @@ def load_config(path: str, options: dict | None = None) -> Config:
         FileNotFoundError: If there is no such config.
         ValueError: If an option names nothing that the config or its classes know.
     """
-    if '::' not in path and not Path(path).is_file():
+    if '::' in path:  # of another library: mmpretrain::mae/…
+        cfg = Config.fromstring(f'_base_ = {path!r}', '.py')
+    elif Path(path).is_file():
+        cfg = Config.fromfile(path)
+    else:
         raise FileNotFoundError(f'there is no config {path!r}')
-    cfg = Config.fromfile(path)
     if options:
         check_cfg_options(cfg, options)
         cfg.merge_from_dict(options)

@@ -119,7 +119,8 @@ def test_throughput(runner):
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), torch.tensor(torch.nan)])
 def test_guard_stops_on_a_loss(runner, value):
     runner.iter = 41
-    with pytest.raises(FloatingPointError, match=r'loss_a is (nan|inf) at iteration 42'):
+    message = r'loss_a is (nan|inf) at iteration 42'
+    with pytest.raises(FloatingPointError, match=message):
         FiniteGuardHook().after_train_iter(
             runner, 0, None, {'loss': torch.tensor(1.0), 'loss_a': value}
         )

@@ -107,17 +107,14 @@ def fit_to_device(
         raise ValueError('--amp needs --device cuda: MMEngine autocasts on GPUs alone')
     if amp:
         scale = {'loss_scale': 'dynamic'} if amp == 'float16' else {}
-        return ConfigDict(
-            {**optim_wrapper, **scale, 'type': 'AmpOptimWrapper', 'dtype': amp}
-        ), None
+        mixed = dict(optim_wrapper, **scale, type='AmpOptimWrapper', dtype=amp)
+        return ConfigDict(mixed), None
     if device == 'cpu' and optim_wrapper.get('type') == 'AmpOptimWrapper':
-        full = {
-            key: value
-            for key, value in optim_wrapper.items()
-            if key not in ('dtype', 'loss_scale')
-        }
+        full = dict(optim_wrapper, type='OptimWrapper')
+        for key in ('dtype', 'loss_scale'):
+            full.pop(key, None)
         note = 'AmpOptimWrapper needs a GPU; timed with OptimWrapper in float32'
-        return ConfigDict({**full, 'type': 'OptimWrapper'}), note
+        return ConfigDict(full), note
     return optim_wrapper, None
 
 
