@@ -9,22 +9,19 @@ import json
 from pathlib import Path
 
 from mmengine.config import DictAction
-from mmengine.device import get_device
-from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from mmpretrain import get_model
 from rich.console import Console
 from rich.table import Table
 
 from mmpospretrain.engine.cli import (
     load_config,
+    load_model,
     readable_errors,
     set_data,
     set_loader_defaults,
 )
 from mmpospretrain.evaluation.position_table import PositionTable, position_table
 from mmpospretrain.visualization import plot_position_table
-from mmpospretrain.zoo.loading import load_strict
 
 
 def parse_args() -> argparse.Namespace:
@@ -67,9 +64,7 @@ def evaluate(args: argparse.Namespace) -> PositionTable:
         cfg.test_dataloader.dataset.indices = args.num_images
     if args.batch_size:
         cfg.test_dataloader.batch_size = args.batch_size
-    init_default_scope(cfg.default_scope)
-    model = get_model(cfg, device=get_device())
-    load_strict(model, args.checkpoint)
+    model = load_model(cfg, args.checkpoint)
     loader = Runner.build_dataloader(cfg.test_dataloader)
     return position_table(model, loader, seed=args.seed)
 

@@ -13,18 +13,14 @@ import numpy as np
 import torch
 from mmengine.config import DictAction
 from mmengine.dataset import default_collate
-from mmengine.device import get_device
-from mmengine.registry import init_default_scope
-from mmpretrain import get_model
 from mmpretrain.registry import DATASETS
 
 from mmpospretrain.datasets import read_image
 from mmpospretrain.datasets.image_source import EXTENSIONS
-from mmpospretrain.engine.cli import load_config, readable_errors
+from mmpospretrain.engine.cli import load_config, load_model, readable_errors
 from mmpospretrain.evaluation.position_table import MASK_RATIOS, reconstruct_cases
 from mmpospretrain.models.selfsup.droppos import Reconstruction
 from mmpospretrain.visualization import plot_reconstructions
-from mmpospretrain.zoo.loading import load_strict
 
 
 def parse_args() -> argparse.Namespace:
@@ -101,9 +97,7 @@ def main() -> None:
     with readable_errors():
         cfg = load_config(args.config, args.cfg_options)
         paths = find_images(args.images, args.num_images)
-        init_default_scope(cfg.default_scope)
-        model = get_model(cfg, device=get_device())
-        load_strict(model, args.checkpoint)
+        model = load_model(cfg, args.checkpoint)
         # Only its pipeline: the images of the config need not be there.
         dataset = DATASETS.build({**cfg.test_dataloader.dataset, 'lazy_init': True})
 

@@ -11,11 +11,15 @@ from types import FrameType
 
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.logging import MessageHub, print_log
-from mmengine.registry import RUNNERS
+from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
+from mmpretrain import get_model
+from torch import nn
 
 from mmpospretrain.datasets import resolve_image_source
+from mmpospretrain.zoo.loading import load_strict
 
 from .config_check import check_cfg_options
 
@@ -95,6 +99,19 @@ def drop_validation(cfg: Config) -> None:
 def build_runner(cfg: Config) -> Runner:
     """The runner that the config asks for, MMEngine's by default."""
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def load_model(cfg: Config, checkpoint: str) -> nn.Module:
+    """The model of a config with all the weights of a checkpoint, to be evaluated.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If it belongs to another model.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    model = get_model(cfg, device=get_device())
+    load_strict(model, checkpoint)
+    return model.eval()
 
 
 @contextmanager

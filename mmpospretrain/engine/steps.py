@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -106,7 +107,12 @@ class StepRunner:
         self.state_file.write_text(text, encoding='utf-8')
 
     def _execute(self, arguments: Sequence[str]) -> None:
-        process = subprocess.Popen([sys.executable, *arguments], cwd=self.cwd)
+        # A job in the background ignores SIGINT, and what it starts would do so too.
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=self.cwd,
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        )
         # Ctrl-C reaches the process by itself; SIGTERM is passed on as if it were one.
         previous = signal.signal(
             signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT)

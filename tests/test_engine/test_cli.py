@@ -14,7 +14,7 @@ CONFIG = (
 def test_load_config():
     cfg = load_config(str(CONFIG), {'model.mask_ratio': 0.5})
     assert cfg.model.mask_ratio == 0.5
-    with pytest.raises(ValueError, match="model.mask_ratoi.*'mask_ratio'"):
+    with pytest.raises(ValueError, match=r"model\.mask_ratoi.*'mask_ratio'"):
         load_config(str(CONFIG), {'model.mask_ratoi': 0.5})
 
 
@@ -24,5 +24,5 @@ def test_load_config_of_another_library():
 
 
 def test_no_config():
-    with pytest.raises(FileNotFoundError, match="there is no config 'nowhere.py'"):
+    with pytest.raises(FileNotFoundError, match=r"no config 'nowhere\.py'"):
         load_config('nowhere.py')

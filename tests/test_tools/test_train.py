@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,8 @@ def test_interruption_leaves_the_last_checkpoint(tmp_path, image_folder, stop):
         stdout=subprocess.DEVNULL,
         text=True,
         env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        # Tests may run in the background, where SIGINT is ignored.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     while not (work / 'last_checkpoint').exists() and process.poll() is None:
         time.sleep(0.05)

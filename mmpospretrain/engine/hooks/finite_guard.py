@@ -29,8 +29,9 @@ class FiniteGuardHook(Hook):
     ) -> None:
         """Check every value that the model logs."""
         for name, value in (outputs or {}).items():
-            if not math.isfinite(value):
-                self._stop(runner, f'{name} is {float(value)}')
+            number = value.item() if isinstance(value, torch.Tensor) else value
+            if not math.isfinite(number):
+                self._stop(runner, f'{name} is {number}')
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check every weight."""
