@@ -8,6 +8,10 @@ prefix, which imports the package and fills the nodes.
 from mmengine import registry as root
 from mmengine.registry import Registry
 
+from mmpospretrain import environment
+
+environment.require()  # an error here, where importing the package only warns
+
 SCOPE = 'mmpospretrain'
 
 DATASETS = Registry('dataset', parent=root.DATASETS, scope=SCOPE)

@@ -33,6 +33,8 @@ def tiny_config(image_folder, tmp_path) -> Callable[..., Config]:
     def build(**options) -> Config:
         cfg = Config.fromfile(TINY_CONFIG)
         cfg.work_dir = str(tmp_path / 'work')
+        # Loggers and visualizers are shared by name, by default the time in seconds.
+        cfg.experiment_name = tmp_path.name
         cfg.merge_from_dict(
             {
                 'model.backbone.arch.embed_dims': 32,

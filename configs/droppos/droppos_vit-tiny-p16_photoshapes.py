@@ -32,7 +32,7 @@ model = dict(
 
 # 6000 images / batch 32 = 187 iterations an epoch, 14 epochs = 2618 iterations.
 max_epochs = 14
-warmup_epochs = 1
+warmup_epochs = 0.7  # 5 %
 optim_wrapper = dict(optimizer=dict(lr=8e-4), clip_grad=dict(max_norm=1.0))
 auto_scale_lr = dict(base_batch_size=32)
 param_scheduler = _base_.param_scheduler

@@ -116,7 +116,9 @@ def comparable(tiny_config):
         cfg.train_dataloader.dataset.pipeline = cfg.val_pipeline
         # Adam would blow up the rounding of gradients that are zero, as those of key
         # biases are.
-        cfg.optim_wrapper.optimizer = dict(type='SGD', lr=0.1, momentum=0.9)
+        cfg.optim_wrapper.optimizer = dict(
+            type='SGD', lr=0.1, momentum=0.9, weight_decay=0.01
+        )
         return cfg
 
     return build
