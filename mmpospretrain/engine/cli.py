@@ -12,6 +12,7 @@ from types import FrameType
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.hub import get_config
 from mmengine.logging import MessageHub, print_log
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
@@ -34,7 +35,7 @@ def load_config(path: str, options: dict | None = None) -> Config:
         ValueError: If an option names nothing that the config or its classes know.
     """
     if '::' in path:  # of another library: mmpretrain::mae/…
-        cfg = Config.fromstring(f'_base_ = {path!r}', '.py')
+        cfg = get_config(path)
     elif Path(path).is_file():
         cfg = Config.fromfile(path)
     else:
