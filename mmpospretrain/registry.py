@@ -19,4 +19,12 @@ FUNCTIONS = Registry('function', parent=root.FUNCTIONS, scope=SCOPE)
 HOOKS = Registry('hook', parent=root.HOOKS, scope=SCOPE)
 METRICS = Registry('metric', parent=root.METRICS, scope=SCOPE)
 MODELS = Registry('model', parent=root.MODELS, scope=SCOPE)
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor',
+    parent=root.OPTIM_WRAPPER_CONSTRUCTORS,
+    scope=SCOPE,
+)
 RUNNERS = Registry('runner', parent=root.RUNNERS, scope=SCOPE)
+WEIGHT_INITIALIZERS = Registry(
+    'weight initializer', parent=root.WEIGHT_INITIALIZERS, scope=SCOPE
+)

@@ -1,0 +1,6 @@
+"""Weights: safe reading, strict loading, and the way from pre-training to transfer."""
+
+from .loading import load_checkpoint_file
+from .pretrained import PretrainedBackbone, load_backbone
+
+__all__ = ['PretrainedBackbone', 'load_backbone', 'load_checkpoint_file']

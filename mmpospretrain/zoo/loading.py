@@ -139,12 +139,17 @@ def load_from_local(filename: str, map_location: MapLocation = None) -> dict:
 
 def load_from_http(filename: str, map_location: MapLocation = None) -> dict:
     """Load from the web through torch's cache; rank 0 downloads before the others."""
-    path = Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(filename).path).name)
+    return load_checkpoint_file(download(filename), map_location)
+
+
+def download(url: str) -> Path:
+    """The file of a URL in torch's cache, fetched if it is not there."""
+    path = Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(url).path).name)
     if get_rank() == 0:
-        _download(filename, path)
+        _download(url, path)
     barrier()
-    _download(filename, path)  # on a machine that does not see rank 0's disk
-    return load_checkpoint_file(path, map_location)
+    _download(url, path)  # on a machine that does not see rank 0's disk
+    return path
 
 
 def _download(url: str, path: Path) -> None:
@@ -212,31 +217,42 @@ def check_state_dict(
         ValueError: Names the keys that are missing, unexpected, and those of another
             shape with both shapes.
     """
-    expected = model.state_dict()
-    both = expected.keys() & state_dict.keys()
-    findings = {
-        'missing': [key for key in expected if key not in both],
-        'unexpected': [key for key in state_dict if key not in both],
-        'of another shape': [
-            f'{key}: {tuple(state_dict[key].shape)} in the checkpoint, '
-            f'{tuple(value.shape)} in the model'
-            for key, value in expected.items()
-            if key in both and state_dict[key].shape != value.shape
-        ],
-    }
-    if any(findings.values()):
+    if differences := compare_weights(model.state_dict(), state_dict):
         raise ValueError(
             f'{source} is a checkpoint of another model; nothing was loaded.\n'
-            + '\n'.join(_summary(name, keys) for name, keys in findings.items() if keys)
-            + '\nUse the config that it was trained with.'
+            f'{differences}\nUse the config that it was trained with.'
         )
 
 
-def _summary(name: str, keys: list[str], most: int = 10) -> str:
-    lines = [f'{len(keys)} {name}:', *keys[:most]]
-    if len(keys) > most:
-        lines.append(f'... and {len(keys) - most} more')
-    return '\n    '.join(lines)
+def compare_weights(
+    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], most: int = 10
+) -> str:
+    """Where two sets of weights differ in keys and shapes, in words; '' if nowhere.
+
+    Args:
+        expected: Of the model.
+        found: Of the checkpoint.
+        most: Keys to name of each kind of difference.
+    """
+    both = expected.keys() & found.keys()
+    differences = {
+        'missing': [key for key in expected if key not in both],
+        'unexpected': [key for key in found if key not in both],
+        'of another shape': [
+            f'{key}: {tuple(found[key].shape)} in the checkpoint, '
+            f'{tuple(value.shape)} in the model'
+            for key, value in expected.items()
+            if key in both and found[key].shape != value.shape
+        ],
+    }
+    lines = []
+    for name, keys in differences.items():
+        if keys:
+            lines.append(f'{len(keys)} {name}:')
+            lines.extend(f'    {key}' for key in keys[:most])
+        if len(keys) > most:
+            lines.append(f'    ... and {len(keys) - most} more')
+    return '\n'.join(lines)
 
 
 def load_strict(model: nn.Module, path: str | Path) -> None:

@@ -10,8 +10,10 @@ import torch
 from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mmpospretrain.registry import MODELS
+from mmpospretrain.zoo.pretrained import strict_init_cfg
 
 from ..positions import GridSize, sincos_pos_embed, to_grid_size
 
@@ -38,6 +40,10 @@ class PositionViT(VisionTransformer):
             is not offered.
         out_type: ``'raw'`` (B, P + N, D), ``'featmap'`` (B, D, rows, cols),
             ``'cls_token'`` or ``'avg_featmap'`` (B, D).
+        with_cp: Whether to compute layers anew in the backward pass (activation
+            checkpointing): less memory, more time.
+        init_cfg: As everywhere in MMEngine; weights that are ``Pretrained`` are loaded
+            by :class:`mmpospretrain.zoo.PretrainedBackbone`: all of them, or none.
         **kwargs: Everything else of MMPretrain's ``VisionTransformer``: ``img_size``,
             ``patch_size``, ``drop_path_rate``, ``out_indices``, …
 
@@ -63,6 +69,8 @@ class PositionViT(VisionTransformer):
         pos_embed_init: str = 'sincos',
         learnable_pos_embed: bool = False,
         out_type: str = 'raw',
+        with_cp: bool = False,
+        init_cfg: dict | list[dict] | None = None,
         **kwargs,
     ) -> None:
         if isinstance(arch, str) and arch.lower() not in self.arch_zoo:
@@ -88,9 +96,11 @@ class PositionViT(VisionTransformer):
             patch_size=patch_size,
             in_channels=in_channels,
             out_type=out_type,
+            init_cfg=strict_init_cfg(init_cfg),
             **kwargs,
         )
         self.patch_size = patch_size
+        self.with_cp = with_cp
         self.in_channels = in_channels
         self.pos_embed_init = pos_embed_init
         self.pos_embed.requires_grad = learnable_pos_embed
@@ -116,6 +126,11 @@ class PositionViT(VisionTransformer):
         nn.init.xavier_uniform_(self.patch_embed.projection.weight.flatten(1))
         if self.cls_token is not None:
             nn.init.normal_(self.cls_token, std=0.02)
+
+    def train(self, mode: bool = True) -> 'PositionViT':
+        """As upstream, which returns nothing."""
+        super().train(mode)
+        return self
 
     def patchify(self, images: Tensor) -> tuple[Tensor, GridSize]:
         """Embed the patches of images, without positions.
@@ -169,7 +184,10 @@ class PositionViT(VisionTransformer):
 
         outputs = []
         for index, layer in enumerate(self.layers):
-            x = layer(x)
+            if self.with_cp and torch.is_grad_enabled():
+                x = checkpoint(layer, x, use_reentrant=False)
+            else:
+                x = layer(x)
             if index == self.num_layers - 1 and self.final_norm:
                 x = self.norm1(x)
             if index in self.out_indices:

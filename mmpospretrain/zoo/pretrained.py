@@ -1,0 +1,301 @@
+"""From any pre-training checkpoint to the weights of a backbone: all of them, or none.
+
+As a function, `load_backbone`, and as an ``init_cfg`` in the configs of MMPretrain,
+MMDetection and MMSegmentation::
+
+    init_cfg=dict(type='mmpospretrain.PretrainedBackbone', checkpoint='epoch_200.pth')
+
+MMEngine's own ``Pretrained`` takes what fits and goes on without the rest, so that a
+wrong prefix trains from scratch and nobody notices. Here, whatever the backbone expects
+has to arrive, and the log says in one line what did.
+"""
+
+import ast
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pooch
+import torch
+from mmengine.logging import print_log
+from mmengine.model import BaseModule, update_init_info
+from mmengine.runner.checkpoint import CheckpointLoader
+from mmpretrain.models.utils import resize_pos_embed
+from torch import Tensor, nn
+
+from mmpospretrain.registry import WEIGHT_INITIALIZERS
+
+from .loading import compare_weights, download, load_checkpoint_file, state_dict_of
+
+# What a pre-trained backbone holds and a backbone for other work may do without.
+DROPPED = {
+    'cls_token': 'no [CLS] here',
+    'mask_token': 'for pre-training only',
+    'ln1.': 'no final norm here',
+    'ln2.': 'no norm after pooling here',
+}
+# What a backbone may have beyond any pre-training: the norm after pooling, and
+# tables of relative positions.
+FRESH = re.compile(r'ln2\.|layers\.\d+\.attn\.rel_pos_')
+
+
+@WEIGHT_INITIALIZERS.register_module()
+class PretrainedBackbone:
+    """``init_cfg`` of a backbone whose weights come from a pre-training.
+
+    Args:
+        checkpoint: File, URL, or another address that MMEngine knows.
+        prefix: What the keys of the backbone begin with in the checkpoint, such as
+            ``'backbone.'``; found by itself unless given.
+        source_grid: ``(rows, cols)`` of the checkpoint's position embedding; only for
+            those that are not square and do not say.
+        map_location: Where tensors go at first; `torch.load` has the choices.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | None = None,
+        prefix: str | None = None,
+        source_grid: tuple[int, int] | None = None,
+        map_location: str = 'cpu',
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.prefix = prefix
+        self.source_grid = source_grid
+        self.map_location = map_location
+
+    def __call__(self, module: nn.Module) -> None:
+        """Load, and keep MMEngine from initialising what was loaded once more.
+
+        Raises:
+            FileNotFoundError: No such file.
+            ValueError: No checkpoint was given, or it does not fit.
+        """
+        if not self.checkpoint:
+            raise ValueError(
+                'this config fine-tunes a pre-trained backbone, and was given none. '
+                'With --cfg-options: model.backbone.init_cfg.checkpoint=PATH, or '
+                'model.backbone.init_cfg=None to train from scratch'
+            )
+        cfgs = getattr(module, 'init_cfg', None)
+        if isinstance(cfgs, list) and 'PretrainedBackbone' not in str(cfgs[-1]):
+            raise ValueError(
+                f'{cfgs[-1]} would initialise what PretrainedBackbone has loaded: '
+                'put PretrainedBackbone last in init_cfg'
+            )
+        load_backbone(
+            module, self.checkpoint, self.prefix, self.source_grid, self.map_location
+        )
+        for part in module.modules():
+            if isinstance(part, BaseModule):
+                part.is_init = True
+        # MMPretrain's ViT draws a new position embedding unless it reads this.
+        module.init_cfg = dict(type='Pretrained', checkpoint=self.checkpoint)
+        if hasattr(module, '_params_init_info'):
+            info = f'PretrainedBackbone: loaded from {self.checkpoint}'
+            update_init_info(module, init_info=info)
+
+
+def load_backbone(
+    module: nn.Module,
+    checkpoint: str | Path,
+    prefix: str | None = None,
+    source_grid: tuple[int, int] | None = None,
+    map_location: str = 'cpu',
+) -> str:
+    """Load a backbone from a pre-training checkpoint, and log how in one line.
+
+    Args:
+        module: The backbone. It has a ``grid_size`` or a ``patch_resolution``
+            (MMPretrain) if it has a ``pos_embed``.
+        checkpoint: File, URL, or another address that MMEngine knows.
+        prefix: As of `PretrainedBackbone`.
+        source_grid: As of `PretrainedBackbone`.
+        map_location: As of `PretrainedBackbone`.
+
+    Returns:
+        The line: file, start of its SHA-256, keys loaded, skipped and why, resampled
+        from which grid to which, left fresh.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: It is no checkpoint, or not one of this backbone; lists the keys
+            that are missing, unexpected, and of another shape. The module is as before.
+    """
+    content, name = _read(str(checkpoint), map_location)
+    weights, notes = convert_weights(content, module, name, prefix, source_grid)
+    module.load_state_dict(weights, strict=False)  # all but what may be fresh is there
+    line = f'{name}: {"; ".join([f"{len(weights)} keys loaded", *notes])}'
+    print_log(line, logger='current')
+    return line
+
+
+def _read(source: str, map_location: str) -> tuple[dict[str, Any], str]:
+    """A checkpoint, and its name for the log, with the hash where there is a file."""
+    if source.startswith(('http://', 'https://')):
+        path = download(source)
+    elif '://' in source:
+        return CheckpointLoader.load_checkpoint(source, map_location), source
+    else:
+        path = Path(source).expanduser()
+    content = load_checkpoint_file(path, map_location)
+    return content, f'{source} (sha256 {pooch.file_hash(str(path))[:8]})'
+
+
+def convert_weights(
+    checkpoint: Mapping[str, Any],
+    module: nn.Module,
+    name: str,
+    prefix: str | None = None,
+    source_grid: tuple[int, int] | None = None,
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Weights for ``module``, which is left alone, and what was done to get them.
+
+    Raises:
+        ValueError: As `load_backbone`.
+    """
+    expected = module.state_dict()
+    weights = state_dict_of(checkpoint)
+    notes = []
+    if prefix is None:
+        prefix = _find_prefix(weights, expected, name)
+    inside = {
+        key.removeprefix(prefix): value
+        for key, value in weights.items()
+        if key.startswith(prefix)
+    }
+    if not inside:
+        raise ValueError(
+            f'no key of {name} begins with {prefix!r}; they begin with '
+            f'{_beginnings(weights)}. Leave prefix out, and it is found'
+        )
+    if skipped := len(weights) - len(inside):
+        notes.append(f'{skipped} outside {prefix!r} skipped')
+    for key, reason in DROPPED.items():
+        if surplus := [k for k in inside if k.startswith(key) and k not in expected]:
+            notes.append(f'{key.rstrip(".")} skipped ({reason})')
+        for k in surplus:
+            del inside[k]
+    if 'pos_embed' in inside and 'pos_embed' in expected:
+        inside['pos_embed'], note = _fit_positions(
+            inside['pos_embed'],
+            module,
+            has_cls_token=f'{prefix}cls_token' in weights,
+            grid=source_grid or _trained_grid(checkpoint),
+            name=name,
+        )
+        notes += note
+    fresh = [key for key in expected if key not in inside and FRESH.match(key)]
+    if fresh:
+        kinds = dict.fromkeys(re.sub(r'layers\.\d+', 'layers.*', key) for key in fresh)
+        notes.append(f'fresh: {", ".join(kinds)}')
+    arriving = {key: value for key, value in expected.items() if key not in fresh}
+    if differences := compare_weights(arriving, inside):
+        advice = 'the arch, patch_size and options that it was pre-trained with'
+        if 'cls_token' in arriving.keys() - inside.keys():
+            advice = 'with_cls_token=False, as in the checkpoint'
+        raise ValueError(
+            f'{name} does not fit this {type(module).__name__}; nothing was loaded.\n'
+            f'{differences}\nGive the backbone {advice}.'
+        )
+    return inside, notes
+
+
+def _find_prefix(
+    weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: str
+) -> str:
+    """What stands before most of the expected keys in a checkpoint."""
+    hits = Counter(
+        found.removesuffix(key)
+        for key in expected
+        for found in weights
+        if found == key or found.endswith(f'.{key}')
+    )
+    best = [prefix for prefix, count in hits.items() if count == max(hits.values())]
+    if not best:
+        raise ValueError(
+            f'{name} holds no weights of such a backbone; nothing was loaded. Its keys '
+            f'begin with {_beginnings(weights)}'
+        )
+    if len(best) > 1 and 'backbone.' not in best:
+        raise ValueError(
+            f'{name} holds several backbones: choose with prefix, one of {best}'
+        )
+    return 'backbone.' if 'backbone.' in best else best[0]
+
+
+def _beginnings(weights: Mapping[str, Tensor]) -> str:
+    counts = Counter(key.partition('.')[0] for key in weights)
+    return ', '.join(f'{name} ({n})' for name, n in counts.most_common(8)) or 'nothing'
+
+
+def _fit_positions(
+    pos_embed: Tensor,
+    module: nn.Module,
+    *,
+    has_cls_token: bool,
+    grid: tuple[int, int] | None,
+    name: str,
+) -> tuple[Tensor, list[str]]:
+    """Resample a position embedding to the grid of ``module``; (1, P + N, D).
+
+    The position of [CLS] is kept if the module has a [CLS].
+    """
+    target = getattr(module, 'grid_size', getattr(module, 'patch_resolution', None))
+    if target is None:
+        return pos_embed, []
+    num_prefix = int(has_cls_token)
+    prefix, patches = pos_embed[:, :num_prefix], pos_embed[:, num_prefix:]
+    number = patches.shape[1]
+    grid = grid or (math.isqrt(number),) * 2
+    if math.prod(grid) != number:
+        raise ValueError(
+            f'{name} has a position embedding of {number} patches, which are no '
+            f'{_by(grid)}: give the grid that it was trained with, '
+            'init_cfg.source_grid=(rows, cols)'
+        )
+    mode = getattr(module, 'interpolate_mode', 'bicubic')
+    patches = resize_pos_embed(patches, grid, target, mode, num_extra_tokens=0)
+    prefix = prefix[:, : getattr(module, 'num_extra_tokens', 1)]
+    notes = [f'pos_embed resampled {_by(grid)} -> {_by(target)}']
+    return torch.cat((prefix, patches), dim=1), notes if grid != target else []
+
+
+def _by(grid: tuple[int, int]) -> str:
+    return 'x'.join(map(str, grid))
+
+
+def _trained_grid(checkpoint: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The grid that the config inside a checkpoint of MMEngine names.
+
+    The config is Python; it is read, not run.
+    """
+    try:
+        tree = ast.parse(checkpoint.get('meta', {}).get('cfg', ''))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.keyword) and node.arg == 'backbone':
+                cfg = {k.arg: k.value for k in node.value.keywords}
+                size = ast.literal_eval(cfg['img_size'])
+                patch = ast.literal_eval(cfg['patch_size'])
+                rows, cols = (size, size) if isinstance(size, int) else size
+                return rows // patch, cols // patch
+    except (AttributeError, KeyError, SyntaxError, TypeError, ValueError):
+        pass  # no such config: the caller has other ways
+    return None
+
+
+def strict_init_cfg(init_cfg: dict | list[dict] | None) -> dict | list[dict] | None:
+    """An ``init_cfg`` whose ``Pretrained`` is `PretrainedBackbone`, and comes last."""
+    if not init_cfg:
+        return init_cfg
+    cfgs = [
+        dict(cfg) for cfg in (init_cfg if isinstance(init_cfg, list) else [init_cfg])
+    ]
+    for cfg in cfgs:
+        if cfg['type'] == 'Pretrained':
+            cfg['type'] = 'mmpospretrain.PretrainedBackbone'
+    cfgs.sort(key=lambda cfg: cfg['type'] == 'mmpospretrain.PretrainedBackbone')
+    return cfgs if len(cfgs) > 1 else cfgs[0]
