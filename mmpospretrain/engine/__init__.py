@@ -2,6 +2,7 @@
 
 from . import hooks
 from .atomic_backend import AtomicLocalBackend
+from .layer_decay import LayerDecayConstructor
 from .runner import PretrainRunner
 
-__all__ = ['AtomicLocalBackend', 'PretrainRunner', 'hooks']
+__all__ = ['AtomicLocalBackend', 'LayerDecayConstructor', 'PretrainRunner', 'hooks']

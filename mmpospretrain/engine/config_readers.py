@@ -107,6 +107,7 @@ _PARAMWISE = {
 # `optim_wrapper.paramwise_cfg`, by `optim_wrapper.constructor`, as documented.
 PARAMWISE = {
     'DefaultOptimWrapperConstructor': _PARAMWISE,
+    'LayerDecayConstructor': _PARAMWISE | {'layer_decay_rate'},
     'LearningRateDecayOptimWrapperConstructor': _PARAMWISE | {'layer_decay_rate'},
 }
 

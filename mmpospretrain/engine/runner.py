@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
@@ -23,7 +24,7 @@ class PretrainRunner(Runner):
     - The learning rate scales with the batch of an *optimizer step*: images per GPU ×
       GPUs × gradient accumulation. The log shows the sum.
     - A data set smaller than a batch is an error, not a training of nothing.
-    - Distributed training runs on CPUs too, through gloo.
+    - Distributed training runs on CPUs too, through gloo, and SyncBN is BN there.
     """
 
     @classmethod
@@ -40,7 +41,9 @@ class PretrainRunner(Runner):
         super().setup_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """As upstream, which gives a CPU module a GPU's number."""
+        """As upstream, which gives a CPU module a GPU's number and a SyncBN."""
+        if not torch.cuda.is_available():
+            model = revert_sync_batchnorm(model)
         if self.distributed and not torch.cuda.is_available():
             model_wrapper_cfg = {
                 'device_ids': None,
@@ -79,7 +82,7 @@ class PretrainRunner(Runner):
         accumulation = optim_wrapper._accumulative_counts
         base = auto_scale_lr['base_batch_size']
         batch = per_gpu * self.world_size * accumulation
-        base_lr = optim_wrapper.param_groups[0]['lr']
+        base_lr = optim_wrapper.param_groups[-1]['lr']  # without any layer's decay
         for group in optim_wrapper.param_groups:
             group['lr'] *= batch / base
         self.logger.info(
