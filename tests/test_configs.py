@@ -5,16 +5,23 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from mmpretrain.registry import MODELS
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import PixelData
+from mmpretrain.structures import DataSample
+from mmseg.structures import SegDataSample
 
 from mmpospretrain.engine.config_check import check_cfg_options, check_config
+from mmpospretrain.models import PositionViT
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(
     path.relative_to(ROOT)
     for path in (ROOT / 'configs').rglob('*.py')
-    if '_base_' not in path.parts
+    if '_base_' not in path.parts and 'transfer' not in path.parts
+)
+TRANSFER = sorted(
+    path.relative_to(ROOT) for path in (ROOT / 'configs/transfer').rglob('*.py')
 )
 PAPER = ROOT / 'configs/droppos/droppos_vit-base-p16_8xb512-coslr-200e_in1k.py'
 
@@ -37,12 +44,8 @@ ABLATIONS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def scope():
-    init_default_scope('mmpretrain')
-
-
 def load(path: Path) -> Config:
+    init_default_scope('mmpretrain')
     cfg = Config.fromfile(ROOT / path)
     # Depth and width cost time and prove nothing that two layers don't.
     backbone = cfg.model.backbone
@@ -64,6 +67,11 @@ def crop_size(pipeline: list[dict]) -> int:
 
 def test_there_are_configs():
     assert PAPER.relative_to(ROOT) in CONFIGS
+    assert {path.parts[2] for path in TRANSFER} == {
+        'classification',
+        'detection',
+        'segmentation',
+    }
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=str)
@@ -82,6 +90,7 @@ def test_builds_and_steps(path):
 @pytest.mark.parametrize('path', CONFIGS, ids=str)
 def test_full_size_model(path):
     """The real widths and depths fit together: built without memory for weights."""
+    init_default_scope('mmpretrain')
     with torch.device('meta'):
         model = MODELS.build(Config.fromfile(ROOT / path).model)
     assert sum(p.numel() for p in model.parameters()) > 1e5
@@ -121,3 +130,109 @@ def test_learning_rate_of_the_paper():
     warmup, cosine = large.param_scheduler
     assert (warmup.end, cosine.begin, cosine.end) == (40, 40, 800)
     assert large.train_cfg.max_epochs == 800
+
+
+def inputs(cfg: Config) -> dict:
+    """Two images of 64², with all the ground truth that the model learns from."""
+    if cfg.default_scope == 'mmdet':
+        from mmdet.testing import demo_mm_inputs
+
+        return demo_mm_inputs(
+            2, [[3, 64, 64]] * 2, num_classes=cfg.num_classes, with_mask=True
+        )
+    images = [torch.randint(256, (3, 64, 64)) for _ in range(2)]
+    if cfg.default_scope == 'mmseg':
+        labels = PixelData(data=torch.randint(cfg.num_classes, (1, 64, 64)))
+        samples = [SegDataSample(gt_sem_seg=labels, metainfo={}) for _ in range(2)]
+        return dict(inputs=images, data_samples=samples)
+    samples = [DataSample().set_gt_label(k) for k in range(2)]
+    return dict(inputs=images, data_samples=samples)
+
+
+@pytest.mark.parametrize('path', TRANSFER, ids=str)
+def test_transfer_builds_and_steps(path):
+    """From scratch, with four layers of the real width, on small images."""
+    cfg = Config.fromfile(ROOT / path)
+    init_default_scope(cfg.default_scope)
+    check_config(cfg)
+    assert cfg.model.backbone.init_cfg.type == 'mmpospretrain.PretrainedBackbone'
+    backbone = cfg.model.backbone
+    backbone.init_cfg = None
+    if isinstance(backbone.arch, str):
+        backbone.arch = dict(PositionViT.arch_zoo[backbone.arch], num_layers=4)
+        if 'out_indices' in backbone:
+            backbone.out_indices = [0, 1, 2, 3]
+        if 'frozen_stages' in backbone:
+            backbone.frozen_stages = 4
+    small = 'photoshapes' in path.name
+    cfg.num_classes = 4 if small else 2
+    if cfg.default_scope == 'mmpretrain':
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+        backbone.img_size = 64
+    if 'batch_augments' in cfg.model.get('data_preprocessor', {}):
+        cfg.model.data_preprocessor.batch_augments[0]['size'] = (64, 64)
+    if cfg.default_scope == 'mmseg':
+        cfg.model.data_preprocessor.size = (64, 64)
+    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    model.init_weights()
+    model.train()
+    data = model.data_preprocessor(inputs(cfg), training=True)
+    total, _ = model.parse_losses(model(**data, mode='loss'))
+    assert torch.isfinite(total)
+    total.backward()
+    frozen = 'linear_' in path.name or 'linear-' in path.name
+    touched = model.backbone.patch_embed.projection.weight.grad is not None
+    assert touched != (frozen and cfg.default_scope == 'mmpretrain')
+
+
+@pytest.mark.parametrize('path', TRANSFER, ids=str)
+def test_transfer_full_size_model(path):
+    cfg = Config.fromfile(ROOT / path)
+    init_default_scope(cfg.default_scope)
+    if cfg.default_scope == 'mmpretrain':
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    assert sum(p.numel() for p in model.parameters()) > 5e5
+
+
+@pytest.mark.parametrize('path', TRANSFER, ids=str)
+def test_transfer_keeps_its_checkpoints_safe(path):
+    cfg = Config.fromfile(ROOT / path)
+    assert cfg.default_hooks.checkpoint.backend_args == dict(backend='atomic')
+    assert cfg.runner_type == 'mmpospretrain.PretrainRunner'
+    assert cfg.randomness.seed == 0
+    assert cfg.default_scope in ('mmpretrain', 'mmdet', 'mmseg')
+
+
+def test_schedules_of_the_papers():
+    """DropPos, Sec. A.2 and A.3; PosField, Sec. B.2."""
+    detection = ROOT / 'configs/transfer/detection'
+
+    def schedule(name: str) -> tuple:
+        cfg = Config.fromfile(detection / name)
+        step = cfg.param_scheduler[1]
+        lr, batch = cfg.optim_wrapper.optimizer.lr, cfg.train_dataloader.batch_size * 8
+        assert batch == cfg.auto_scale_lr.base_batch_size
+        assert step.end == cfg.train_cfg.max_iters
+        return lr, batch, cfg.train_cfg.max_iters, step.milestones
+
+    name = 'mask-rcnn_vitdet-{}_coco.py'.format
+    droppos = (3e-4, 16, 88750, [78889, 85463])
+    posfield = (3e-4, 64, 22128, [19667, 21306])
+    assert schedule(name('base-p16_8xb2-88k')) == droppos
+    assert schedule('cascade-' + name('base-p16_8xb2-88k')) == droppos
+    assert schedule(name('base-p16_8xb8-22k')) == posfield
+    assert schedule(name('small-p16_8xb8-22k')) == (1e-4, *posfield[1:])
+    assert schedule(name('base-p16_8xb8-50e')) == (
+        *posfield[:2],
+        92200,
+        [19667 * 50 // 12, 21306 * 50 // 12],
+    )
+    upernet = Config.fromfile(
+        ROOT / 'configs/transfer/segmentation/upernet_vit-base-p16_8xb2-80k_ade20k.py'
+    )
+    assert upernet.optim_wrapper.optimizer.lr == 7e-4
+    assert upernet.optim_wrapper.optimizer.weight_decay == 0.05
+    assert upernet.param_scheduler[0].end == 1500
+    assert upernet.param_scheduler[1].end == upernet.train_cfg.max_iters == 80000

@@ -8,6 +8,7 @@
 # training image holds, and 15.0 % on average over the 16 cases of eval_positions.py.
 _base_ = [
     '../_base_/models/droppos_vit-base-p16.py',
+    '../_base_/models/vit-tiny.py',
     '../_base_/datasets/photoshapes_96.py',
     '../_base_/schedules/adamw_coslr_200e.py',
     '../_base_/default_runtime.py',
@@ -19,16 +20,7 @@ model = dict(
     mask_ratio=0.25,
     pos_mask_ratio=0.5,
     temperature=None,
-    backbone=dict(
-        arch=dict(
-            _delete_=True,
-            embed_dims=128,
-            num_layers=4,
-            num_heads=4,
-            feedforward_channels=512,
-        ),
-        img_size=96,
-    ),
+    backbone=dict(arch=_base_.vit_tiny, img_size=96),
     head=dict(decoder_dims=128, depth=1, num_heads=4),
 )
 
