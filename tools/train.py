@@ -1,6 +1,7 @@
-"""Pre-train: ``python tools/train.py CONFIG [--data DIR] [--work-dir DIR] [--resume]``.
+"""Train: ``python tools/train.py CONFIG [--data DIR] [--work-dir DIR] [--resume]``.
 
-The arguments are those of MMPretrain's ``train.py``, and ``--data``.
+Pre-training and fine-tuning alike. The arguments are those of MMPretrain's
+``train.py``, ``--data``, and for fine-tuning ``--pretrained``.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import os
 import torch
 from mmengine.config import Config, DictAction
 
+from mmpospretrain.datasets.labelled import check_layout
 from mmpospretrain.engine.cli import (
     build_runner,
     drop_validation,
@@ -16,19 +18,26 @@ from mmpospretrain.engine.cli import (
     readable_errors,
     set_data,
     set_loader_defaults,
+    set_pretrained,
     set_work_dir,
 )
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description='Pre-train a model.')
+    parser = argparse.ArgumentParser(description='Pre-train or fine-tune.')
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--data',
         metavar='PATH',
         help='folder of images (flat, nested, or with train/ and val/ inside), or a '
-        'text file with one path per line',
+        'text file with one path per line; for fine-tuning a folder with the layout '
+        'of the data set',
+    )
+    parser.add_argument(
+        '--pretrained',
+        metavar='PATH',
+        help='checkpoint that the backbone of a fine-tuning starts from, or none',
     )
     parser.add_argument('--work-dir', help='where logs and checkpoints go')
     parser.add_argument(
@@ -87,6 +96,9 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
     cfg.launcher = args.launcher
     if args.data:
         set_data(cfg, args.data)
+    check_layout(cfg)
+    if args.pretrained:
+        set_pretrained(cfg, args.pretrained)
     if args.no_validate:
         drop_validation(cfg)
     if args.amp:

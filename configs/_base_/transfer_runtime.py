@@ -7,4 +7,5 @@ custom_hooks = [
     dict(type='mmpospretrain.StrictLoadHook'),
     dict(type='mmpospretrain.ThroughputHook'),
     dict(type='mmpospretrain.FiniteGuardHook'),
+    dict(type='mmpospretrain.ResultHook'),
 ]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import platform
 import signal
 import sys
 from collections.abc import Iterator
@@ -9,22 +10,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+import mmengine
+import mmpretrain
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.hub import get_config
 from mmengine.logging import MessageHub, print_log
-from mmengine.registry import RUNNERS, init_default_scope
+from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
-from mmpretrain import get_model
 from torch import nn
 
 from mmpospretrain.datasets import resolve_image_source
+from mmpospretrain.datasets.labelled import LOADERS, labelled_datasets, set_data_root
+from mmpospretrain.version import __version__
 from mmpospretrain.zoo.loading import load_strict
 
 from .config_check import check_cfg_options
-
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
@@ -61,27 +63,25 @@ def set_loader_defaults(cfg: Config, pin_memory: bool = True) -> None:
 
 
 def set_data(cfg: Config, source: str) -> None:
-    """Point the data loaders of a pre-training config at a folder or list file.
+    """Point the data loaders of a config at other data.
 
-    ``train/`` and ``val/`` inside the folder are found; without a ``val/`` there is no
-    validation.
+    Pre-training takes a folder or a list file: ``train/`` and ``val/`` inside the
+    folder are found; without a ``val/`` there is no validation. Fine-tuning takes a
+    folder with the layout that its data set expects.
 
     Raises:
-        ValueError: If the config does not read an ``ImageFolder``.
+        ValueError: If there is no image in ``source``.
         FileNotFoundError: If there is nothing at ``source``.
     """
+    if all(d.type != 'mmpospretrain.ImageFolder' for d in labelled_datasets(cfg)):
+        set_data_root(cfg, source)
+        return
     train, val = resolve_image_source(source)
     for name, images in zip(LOADERS, (train, val, val), strict=True):
         if not cfg.get(name):
             continue
-        dataset = cfg[name].dataset
-        if dataset.type != 'mmpospretrain.ImageFolder':
-            raise ValueError(
-                f'--data is for configs that read mmpospretrain.ImageFolder; the '
-                f'{name} of this one reads {dataset.type}'
-            )
         if images:
-            dataset.update(images)
+            cfg[name].dataset.update(images)
     if val is None:
         drop_validation(cfg)
         print_log(
@@ -89,6 +89,22 @@ def set_data(cfg: Config, source: str) -> None:
             logger='current',
             level=logging.WARNING,
         )
+
+
+def set_pretrained(cfg: Config, checkpoint: str) -> None:
+    """Start the backbone of a fine-tuning from a checkpoint, or ``'none'``: scratch.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    if checkpoint == 'none':
+        cfg.model.backbone.init_cfg = None
+        return
+    if '://' not in checkpoint and not Path(checkpoint).expanduser().is_file():
+        raise FileNotFoundError(f'there is no checkpoint {checkpoint!r}')
+    cfg.model.backbone.init_cfg = dict(
+        type='mmpospretrain.PretrainedBackbone', checkpoint=checkpoint
+    )
 
 
 def drop_validation(cfg: Config) -> None:
@@ -110,9 +126,24 @@ def load_model(cfg: Config, checkpoint: str) -> nn.Module:
         ValueError: If it belongs to another model.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
-    model = get_model(cfg, device=get_device())
+    model_cfg = {'data_preprocessor': cfg.get('data_preprocessor'), **cfg.model}
+    model = MODELS.build(model_cfg).to(get_device())
     load_strict(model, checkpoint)
     return model.eval()
+
+
+def facts() -> dict[str, str]:
+    """Versions and machine."""
+    cuda = torch.cuda.is_available()
+    device = torch.cuda.get_device_name() if cuda else 'no GPU'
+    return {
+        'mmpospretrain': __version__,
+        'MMPretrain': mmpretrain.__version__,
+        'MMEngine': mmengine.__version__,
+        'PyTorch': torch.__version__,
+        'Python': platform.python_version(),
+        'Machine': f'{os.cpu_count()} CPU cores, {device}',
+    }
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """What MMEngine logged of a training, as curves."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 
@@ -39,18 +40,44 @@ def plot_curve(
         ylabel: What the values are.
         baseline: Name and value of a dashed line, for example what chance achieves.
     """
-    figure = Figure(figsize=(5.4, 3.4), layout='constrained')
-    axis = figure.subplots()
+    figure, axis = _frame('iteration', ylabel)
     for name, values in series.items():
         marker = 'o' if len(values) < 20 else None
         axis.plot(*zip(*values.items(), strict=True), label=name, marker=marker, ms=4)
     if baseline:
         name, value = baseline
         axis.axhline(value, color='.4', linestyle='--', linewidth=1, label=name)
-    axis.set(xlabel='iteration', ylabel=ylabel)
-    axis.grid(color='.9')
-    axis.set_axisbelow(True)
-    axis.spines[['top', 'right']].set_visible(False)
     if len(axis.lines) > 1:
         axis.legend(frameon=False)
     return figure
+
+
+def plot_seeds(
+    runs: Mapping[str, Sequence[Mapping[int, float]]], xlabel: str, ylabel: str
+) -> Figure:
+    """Draw repeated runs: thin lines for each, a thick one for their mean.
+
+    Args:
+        runs: For every name the values of its runs by step.
+        xlabel: What the steps are.
+        ylabel: What the values are.
+    """
+    figure, axis = _frame(xlabel, ylabel)
+    for index, (name, curves) in enumerate(runs.items()):
+        for curve in curves:
+            axis.plot(*zip(*curve.items(), strict=True), color=f'C{index}', lw=0.7)
+        steps = sorted(set.intersection(*(set(curve) for curve in curves)))
+        means = [sum(curve[step] for curve in curves) / len(curves) for step in steps]
+        axis.plot(steps, means, color=f'C{index}', lw=2, marker='o', ms=4, label=name)
+    axis.legend(frameon=False)
+    return figure
+
+
+def _frame(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5.4, 3.4), layout='constrained')
+    axis = figure.subplots()
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.grid(color='.9')
+    axis.set_axisbelow(True)
+    axis.spines[['top', 'right']].set_visible(False)
+    return figure, axis

@@ -49,6 +49,8 @@ class Section:
     pictures: Sequence[Picture]
     command: str
     seconds: float
+    table: Sequence[Sequence[str]] = ()
+    """Rows, the first one of headings."""
 
 
 def render_page(
@@ -105,10 +107,16 @@ def _render_section(section: Section) -> str:
         '</figure>\n'
         for p in section.pictures
     )
+    tags = ['th'] + ['td'] * len(section.table)
+    rows = ''.join(
+        '<tr>' + ''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in row) + '</tr>\n'
+        for tag, row in zip(tags, section.table, strict=False)
+    )
     return f"""\
 <section>
 <h2>{escape(section.title)}</h2>
 <p>{escape(section.text)}</p>
+{f'<table>{rows}</table>' if rows else ''}
 {f'<div class="figures">{pictures}</div>' if pictures else ''}
 <pre>{escape(section.command)}</pre>
 <p class="time">{_duration(section.seconds)}</p>

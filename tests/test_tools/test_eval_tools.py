@@ -116,6 +116,17 @@ def test_visualize_positions_on_wrong_input(tool, trained, tmp_path):
     assert error.startswith(f'error: cannot read {config}')
 
 
+def write_transfer(folder: Path) -> None:
+    """What tools/transfer.py leaves behind, which has tests of its own."""
+    tasks = {}
+    for name in ('detection', 'segmentation'):
+        (folder / name).mkdir(parents=True)
+        tasks[name] = dict(summary=f'{name}: 3.0, scratch 2.0')
+        for picture in ('curves.png', 'predictions.png'):
+            Image.new('RGB', (300, 300)).save(folder / name / picture, compress_level=0)
+    (folder / 'report.json').write_text(json.dumps(dict(tasks=tasks)))
+
+
 @pytest.fixture
 def demo(monkeypatch, tiny_config, tmp_path, tool):
     """The demo with a tiny config and steps in this process; returns its exit code."""
@@ -135,6 +146,8 @@ def demo(monkeypatch, tiny_config, tmp_path, tool):
         if arguments[0] == '-m':
             monkeypatch.setattr(sys, 'argv', arguments[1:])
             importlib.import_module(arguments[1]).main()
+        elif arguments[0] == 'tools/transfer.py':
+            write_transfer(Path(arguments[-1]))
         else:
             assert tool(Path(arguments[0]).name, *arguments[1:]) is None
 
@@ -153,7 +166,7 @@ def demo(monkeypatch, tiny_config, tmp_path, tool):
 
 def test_demo(demo, tmp_path, capsys):
     work_dir = tmp_path / 'demo'
-    args = ['--work-dir', work_dir, '--images', 8, '--val-images', 6]
+    args = ['--work-dir', work_dir, '--images', 8, '--val-images', 6, '--no-transfer']
     assert demo(*args) == 1  # two iterations teach nothing
     assert len(demo.executed) == 4
     table = json.loads((work_dir / 'positions/positions.json').read_text())
@@ -182,3 +195,19 @@ def test_demo(demo, tmp_path, capsys):
     ]
 
     assert 'another --work-dir' in demo('--work-dir', work_dir, '--images', 9)
+
+    # On to the transfer, with what is there.
+    demo.executed.clear()
+    assert demo(*args[:-1], times_chance=0) == 0
+    (command,) = demo.executed
+    assert [*command[:4]] == [
+        'tools/transfer.py',
+        str(work_dir / 'training/epoch_1.pth'),
+        '--data',
+        str(work_dir / 'photoshapes'),
+    ]
+    page = (work_dir / 'index.html').read_text()
+    assert 'Transfer: detection: 3.0, scratch 2.0; segmentation: 3.0' in page
+    pictures = re.findall('src="(.*?)"', page)
+    assert len(pictures) == 4 + 4
+    assert all((work_dir / name).stat().st_size > 1000 for name in pictures)

@@ -1,5 +1,5 @@
-# PhotoShapes for classification, by the largest shape: 400 labelled images in training,
-# all for validation.
+# PhotoShapes for classification, by the largest shape: 1000 labelled images in
+# training, all for validation.
 data_root = 'data/photoshapes'
 metainfo = dict(classes=('circle', 'square', 'triangle', 'star'))
 data_preprocessor = dict(
@@ -24,7 +24,7 @@ train_dataloader = dict(
         data_root=data_root,
         metainfo=metainfo,
         ann_file='labels/train.txt',
-        indices=400,
+        indices=1000,
         pipeline=train_pipeline,
     ),
 )

@@ -1,21 +1,18 @@
-# PhotoShapes for detection: 200 labelled images in training, all for validation. Twice
-# the size of pre-training, so that the smallest shape covers several patches.
+# PhotoShapes for detection: 400 labelled images in training, all for validation.
 data_root = 'data/photoshapes'
 metainfo = dict(
     classes=('circle', 'square', 'triangle', 'star'),
     palette=[(230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167)],
 )
-image_size = (224, 224)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(type='Resize', scale=image_size),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=image_size),
+    dict(type='Resize', scale=(112, 112)),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(
         type='PackDetInputs',
@@ -33,7 +30,7 @@ train_dataloader = dict(
         metainfo=metainfo,
         ann_file='annotations/instances_train.json',
         data_prefix=dict(img='train/'),
-        indices=200,
+        indices=400,
         pipeline=train_pipeline,
     ),
 )

@@ -1,4 +1,4 @@
-# PhotoShapes, the class of the largest shape: a small ViT fine-tuned end to end on 400
+# PhotoShapes, the class of the largest shape: a small ViT fine-tuned end to end on 1000
 # labelled images.
 #
 # python -m mmpospretrain.datasets.photoshapes data/photoshapes
@@ -31,7 +31,7 @@ model = dict(
     ),
 )
 
-max_epochs = 40
+max_epochs = 12
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
@@ -39,20 +39,20 @@ optim_wrapper = dict(
     paramwise_cfg=dict(layer_decay_rate=0.8, norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, end=2, convert_to_iter_based=True),
+    dict(type='LinearLR', start_factor=1e-3, end=1, convert_to_iter_based=True),
     dict(
         type='CosineAnnealingLR',
         eta_min=0.0,
-        begin=2,
+        begin=1,
         end=max_epochs,
         convert_to_iter_based=True,
     ),
 ]
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=5)
+train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=3)
 val_cfg = dict()
 test_cfg = dict()
 default_hooks = dict(
-    logger=dict(interval=20),
-    checkpoint=dict(interval=5, max_keep_ckpts=2, backend_args=dict(backend='atomic')),
+    logger=dict(interval=10),
+    checkpoint=dict(interval=3, max_keep_ckpts=2, backend_args=dict(backend='atomic')),
 )
 randomness = dict(seed=0)

@@ -1,0 +1,91 @@
+"""Labelled data of a fine-tuning: where it is, and whether it is what was expected.
+
+MMDetection, MMSegmentation and MMPretrain find out one file at a time, after the model
+is built. Here it is known before anything runs, with the layout that was expected.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+EVALUATORS = ('val_evaluator', 'test_evaluator')
+
+# By the type of the data set, without its scope.
+LAYOUTS = {
+    'CocoDataset': """\
+DIR/
+├── annotations/instances_train2017.json
+│                instances_val2017.json
+├── train2017/000000000009.jpg …
+└── val2017/000000000139.jpg …""",
+    'ADE20KDataset': """\
+DIR/                                    (ADEChallengeData2016)
+├── images/training/ADE_train_00000001.jpg …
+│          validation/ADE_val_00000001.jpg …
+└── annotations/training/ADE_train_00000001.png …
+                validation/ADE_val_00000001.png …""",
+    'ImageNet': """\
+DIR/
+├── train/n01440764/n01440764_18.JPEG …
+└── val/n01440764/ILSVRC2012_val_00000293.JPEG …""",
+}
+PHOTOSHAPES = 'PhotoShapes: python -m mmpospretrain.datasets.photoshapes DIR'
+
+
+def labelled_datasets(cfg: Config) -> Iterator[ConfigDict]:
+    """The data sets of all loaders, out of their wrappers."""
+    for name in LOADERS:
+        if cfg.get(name):
+            dataset = cfg[name].dataset
+            while 'dataset' in dataset:  # RepeatDataset, ClassBalancedDataset, …
+                dataset = dataset.dataset
+            yield dataset
+
+
+def set_data_root(cfg: Config, root: str) -> None:
+    """Point loaders and evaluators at another folder of the same layout."""
+    old = {dataset.get('data_root', '') for dataset in labelled_datasets(cfg)}
+    for dataset in labelled_datasets(cfg):
+        dataset.data_root = root
+    for name in EVALUATORS:
+        evaluators = cfg.get(name) or []
+        for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+            ann_file = evaluator.get('ann_file')
+            for prefix in filter(None, old):
+                if ann_file and ann_file.startswith(prefix):
+                    rest = ann_file.removeprefix(prefix).lstrip('/')
+                    evaluator.ann_file = str(Path(root, rest))
+
+
+def check_layout(cfg: Config) -> None:
+    """See that the files and folders that the data sets name are there.
+
+    Raises:
+        FileNotFoundError: Names the first that is not, and the layout expected.
+    """
+    for dataset in labelled_datasets(cfg):
+        if dataset.type == 'mmpospretrain.ImageFolder':
+            continue  # has errors of its own
+        for path in _required(dataset):
+            if not path.exists():
+                kind = str(dataset.type).rpartition('.')[2]
+                paper_s = LAYOUTS.get(kind) if 'photoshapes' not in str(path) else None
+                root = dataset.get('data_root') or 'its data_root'
+                raise FileNotFoundError(
+                    f'there is no {path}, which {kind} needs in DIR = {root}. Give '
+                    f'another folder with --data. Expected:\n{paper_s or PHOTOSHAPES}'
+                )
+
+
+def _required(dataset: ConfigDict) -> Iterator[Path]:
+    root = Path(dataset.get('data_root') or '').expanduser()
+    if dataset.get('data_root'):
+        yield root
+    prefix = dataset.get('data_prefix') or {}
+    folders = [prefix] if isinstance(prefix, str) else prefix.values()
+    parts = [dataset.get('ann_file'), *folders]
+    if str(dataset.type).endswith('ImageNet') and not any(parts):
+        parts.append(dataset.get('split'))
+    yield from (root / part for part in parts if isinstance(part, str) and part)

@@ -1,0 +1,435 @@
+"""Is a pre-trained backbone better? ``python tools/transfer.py CHECKPOINT``.
+
+Fine-tunes for detection, segmentation and classification from the checkpoint and from
+the baseline, each several times, by ``tools/train.py``; then writes ``report.json`` and
+the page ``index.html`` into the work dir. What is done is not done again: after Ctrl-C
+the same command goes on.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pooch
+from mmengine.config import Config, DictAction
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS
+from PIL import Image
+
+from mmpospretrain.datasets.labelled import check_layout
+from mmpospretrain.engine.cli import (
+    facts,
+    load_config,
+    load_model,
+    readable_errors,
+    set_data,
+    set_pretrained,
+)
+from mmpospretrain.engine.pool import Job, JobPool
+from mmpospretrain.evaluation.transfer import (
+    RECIPES,
+    TASKS,
+    Comparison,
+    Task,
+    spread,
+)
+from mmpospretrain.visualization import (
+    Picture,
+    Section,
+    plot_predictions,
+    plot_seeds,
+    read_scalars,
+    render_page,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+PRETRAINED = 'pre-trained'
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description='Compare a pre-trained backbone with a baseline on other tasks.'
+    )
+    parser.add_argument('checkpoint', help='of the pre-training')
+    parser.add_argument(
+        '--tasks', nargs='+', choices=TASKS, default=list(TASKS), help='default: all'
+    )
+    parser.add_argument(
+        '--recipe',
+        choices=RECIPES,
+        default='photoshapes',
+        help="the embedded data set's, or a paper's (default: photoshapes)",
+    )
+    parser.add_argument(
+        '--config',
+        nargs='+',
+        default=[],
+        metavar='TASK=FILE',
+        help='another config for a task',
+    )
+    parser.add_argument(
+        '--data',
+        nargs='+',
+        default=[],
+        metavar='[TASK=]DIR',
+        help='where the data is, for all tasks or one (default: as the configs say)',
+    )
+    parser.add_argument(
+        '--baseline',
+        default='scratch',
+        metavar='scratch|none|PATH',
+        help='what to compare with: scratch, nothing, or another checkpoint',
+    )
+    parser.add_argument(
+        '--seeds',
+        nargs='+',
+        default=['3'],
+        metavar='[TASK=]N',
+        help='trainings from each start (default: 3)',
+    )
+    parser.add_argument(
+        '--jobs', type=int, default=1, help='trainings at once (default: 1)'
+    )
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        default='work_dirs/transfer',
+        help='where everything goes (default: work_dirs/transfer)',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='TASK.KEY=VALUE',
+        help='override config entries: segmentation.train_cfg.max_iters=1000',
+    )
+    return parser.parse_args()
+
+
+def from_root(path: str) -> str:
+    """A path as commands in the root of the repository see it; others as they are."""
+    if '://' in path or path in ('scratch', 'none'):
+        return path
+    absolute = Path(path).expanduser().resolve()
+    inside = absolute.is_relative_to(ROOT)
+    return str(absolute.relative_to(ROOT) if inside else absolute)
+
+
+def by_task(entries: list[str], tasks: list[str], name: str) -> dict[str, str]:
+    """``['DIR', 'detection=OTHER']`` by task; what names no task is for all.
+
+    Raises:
+        ValueError: If an entry is for a task that there is not.
+    """
+    found = {}
+    for entry in sorted(entries, key=lambda entry: '=' in entry):
+        task, equals, value = entry.partition('=')
+        if equals and task not in TASKS:
+            raise ValueError(f'{name} {entry}: {task!r} is none of {", ".join(TASKS)}')
+        found.update({task: value} if equals else dict.fromkeys(tasks, entry))
+    return found
+
+
+@dataclass(frozen=True)
+class Study:
+    """The fine-tunings of one task: from each start, with each seed."""
+
+    name: str
+    config: str
+    data: str | None
+    options: Mapping[str, object]
+    starts: Mapping[str, str]
+    """Checkpoints by name, ``'none'`` for scratch."""
+    seeds: int
+    folder: Path
+
+    @property
+    def task(self) -> Task:
+        """What is measured."""
+        return TASKS[self.name]
+
+    @cached_property
+    def cfg(self) -> Config:
+        """The config, with the data in place."""
+        cfg = load_config(self.config, dict(self.options))
+        if self.data:
+            set_data(cfg, self.data)
+        return cfg
+
+    def check(self) -> None:
+        """Fail now rather than later.
+
+        Raises:
+            FileNotFoundError: If data or a checkpoint is missing.
+        """
+        check_layout(self.cfg)
+        for start in self.starts.values():
+            set_pretrained(Config(dict(model=dict(backbone={}))), start)
+
+    def jobs(self) -> list[Job]:
+        """All trainings, the starts in turn, so that each seed is complete early."""
+        return [
+            self._job(start, seed)
+            for seed in range(self.seeds)
+            for start in self.starts
+        ]
+
+    def _job(self, start: str, seed: int) -> Job:
+        folder = self.folder / start / f'seed-{seed}'
+        options = {**self.options, 'randomness.seed': seed}
+        by_epoch = 'max_epochs' in self.cfg.train_cfg
+        arguments = [
+            *('tools/train.py', self.config, '--pretrained', self.starts[start]),
+            *(['--data', self.data] if self.data else []),
+            *('--work-dir', str(folder), '--resume'),
+            *('--cfg-options', *(f'{key}={value}' for key, value in options.items())),
+        ]
+        return Job(
+            name=f'{self.name}, {start}, seed {seed}',
+            arguments=tuple(arguments),
+            folder=folder,
+            length=self.cfg.train_cfg['max_epochs' if by_epoch else 'max_iters'],
+            unit='epoch' if by_epoch else 'iter',
+        )
+
+    def results(self) -> dict[str, dict[str, list[float]]]:
+        """Metrics in percent, by start and by title; a value for each seed."""
+        found = {}
+        for start in self.starts:
+            runs = [self._job(start, seed).read() for seed in range(self.seeds)]
+            found[start] = {
+                title: [run['metrics'][key] * self.task.percent for run in runs]
+                for key, title in self.task.metrics.items()
+            }
+        return found
+
+    def comparison(self) -> Comparison | None:
+        """Of the deciding metric; None without a baseline."""
+        title = self.task.metrics[self.task.headline]
+        values = [metrics[title] for metrics in self.results().values()]
+        return Comparison(*values) if len(values) == 2 else None
+
+    def draw_curves(self, path: Path) -> None:
+        """Draw the deciding metric over the training."""
+        runs = {
+            start: [
+                {
+                    step: value * self.task.percent
+                    for step, value in read_scalars(self._job(start, seed).folder)[
+                        self.task.headline
+                    ].items()
+                }
+                for seed in range(self.seeds)
+            ]
+            for start in self.starts
+        }
+        unit = 'epoch' if 'max_epochs' in self.cfg.train_cfg else 'iteration'
+        title = f'{self.task.metrics[self.task.headline]}, %'
+        plot_seeds(runs, unit, title).savefig(path, dpi=150)
+
+    def draw_predictions(self, path: Path, number: int = 4) -> None:
+        """Draw what the models of the first seed say of some validation images."""
+        predictions, images = {}, []
+        for start in self.starts:
+            folder = self._job(start, 0).folder
+            checkpoint = (folder / 'last_checkpoint').read_text(encoding='utf-8')
+            model = load_model(self.cfg, checkpoint.strip())
+            dataset = DATASETS.build(self.cfg.val_dataloader.dataset)
+            samples = [
+                model.test_step(pseudo_collate([dataset[index]]))[0]
+                for index in range(min(number, len(dataset)))
+            ]
+            images = [Image.open(s.img_path).convert('RGB') for s in samples]
+            predictions[start] = samples
+        classes = dataset.metainfo['classes']
+        plot_predictions(images, predictions, classes).savefig(path, dpi=130)
+
+
+def compare(study: Study) -> str:
+    """The result of a task in a sentence."""
+    results, comparison = study.results(), study.comparison()
+    title = study.task.metrics[study.task.headline]
+    values = ', '.join(
+        f'{start} {spread(metrics[title])}' for start, metrics in results.items()
+    )
+    if comparison is None:
+        return f'{study.name}: {title} {values}'
+    return (
+        f'{study.name}: {title} {values}: {comparison.difference:+.1f}, '
+        f'{comparison.verdict()}'
+    )
+
+
+def section(study: Study) -> Section:
+    """Section of a task on the page; draws its pictures."""
+    curves, predictions = (
+        study.folder / name for name in ('curves.png', 'predictions.png')
+    )
+    study.draw_curves(curves)
+    study.draw_predictions(predictions)
+    results = study.results()
+    rows = [['start', *study.task.metrics.values()]]
+    rows += [
+        [start, *(spread(values) for values in metrics.values())]
+        for start, metrics in results.items()
+    ]
+    jobs = study.jobs()
+    headline = study.task.metrics[study.task.headline]
+    pictures = [
+        (curves, f'{headline} on the validation images: each seed, and the mean'),
+        (predictions, 'The first validation images, and the models of seed 0'),
+    ]
+    return Section(
+        title=study.name.capitalize(),
+        text=f'{compare(study).partition(": ")[2]}. In percent; seeds: {study.seeds}, '
+        'with mean ± standard deviation. The last validation of each training counts. '
+        'All starts have the same recipe and the same data.',
+        pictures=[
+            Picture(f'{study.name}/{path.name}', caption, f'{study.name}: {caption}')
+            for path, caption in pictures
+        ],
+        command='\n'.join(job.command for job in jobs),
+        seconds=sum(job.read()['seconds'] for job in jobs),
+        table=rows,
+    )
+
+
+def plan(args: argparse.Namespace) -> list[Study]:
+    """The studies that the command line asks for.
+
+    Raises:
+        ValueError: If an argument names no task, or there is no seed.
+    """
+    given = by_task(args.config, args.tasks, '--config')
+    configs = {**RECIPES[args.recipe], **{t: from_root(c) for t, c in given.items()}}
+    data = by_task(args.data, args.tasks, '--data')
+    seeds = by_task(['3', *args.seeds], args.tasks, '--seeds')
+    for number in seeds.values():
+        if not number.isdecimal() or int(number) < 1:
+            raise ValueError(f'--seeds must be at least 1, got {number}')
+    starts = {PRETRAINED: from_root(args.checkpoint)}
+    if args.baseline == 'scratch':
+        starts['scratch'] = 'none'
+    elif args.baseline != 'none':
+        starts['baseline'] = from_root(args.baseline)
+    options: dict[str, dict] = {task: {} for task in TASKS}
+    for key, value in args.cfg_options.items():
+        task, _, rest = key.partition('.')
+        if task not in TASKS or not rest:
+            raise ValueError(
+                f'--cfg-options {key}: begin with a task, as in '
+                'segmentation.train_cfg.max_iters=1000'
+            )
+        options[task][rest] = value
+    return [
+        Study(
+            name=task,
+            config=configs[task],
+            data=from_root(data[task]) if task in data else None,
+            options=options[task],
+            starts=starts,
+            seeds=int(seeds[task]),
+            folder=args.work_dir / task,
+        )
+        for task in args.tasks
+    ]
+
+
+def remember(work_dir: Path, studies: list[Study]) -> dict[str, str]:
+    """Keep what the results in a work dir are of.
+
+    Returns:
+        SHA-256 of the checkpoints, by start.
+
+    Raises:
+        ValueError: If it holds results of something else.
+    """
+    hashes = {
+        start: pooch.file_hash(path) if Path(path).is_file() else path
+        for start, path in studies[0].starts.items()
+    }
+    now = {
+        study.name: json.loads(json.dumps([hashes, study.cfg.to_dict()], default=str))
+        for study in studies
+    }
+    path = work_dir / 'transfer.json'
+    before = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
+    for name in now:
+        if name in before and before[name] != now[name]:
+            raise ValueError(
+                f'{work_dir} holds {name} results of another checkpoint, config or '
+                'baseline: give another --work-dir, or delete it'
+            )
+    work_dir.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**before, **now}, indent=1), encoding='utf-8')
+    return hashes
+
+
+def write_report(work_dir: Path, studies: list[Study], hashes: dict[str, str]) -> None:
+    """Write ``report.json`` and ``index.html``."""
+    sections = [section(study) for study in studies]
+    lines = [compare(study) for study in studies]
+    report = dict(
+        starts=studies[0].starts,
+        sha256=hashes,
+        tasks={
+            study.name: dict(
+                config=study.config,
+                seeds=study.seeds,
+                summary=compare(study),
+                results=study.results(),
+                difference=getattr(study.comparison(), 'difference', None),
+                standard_error=getattr(study.comparison(), 'standard_error', None),
+                commands=[job.command for job in study.jobs()],
+            )
+            for study in studies
+        },
+        facts=facts(),
+    )
+    html = render_page(
+        title='Transfer of a pre-trained backbone',
+        introduction=f'{studies[0].starts[PRETRAINED]}, fine-tuned and compared. Each '
+        'command is to be run from the root of the repository.',
+        verdict='; '.join(lines),
+        passed=all(
+            study.comparison() is None or study.comparison().difference > 0
+            for study in studies
+        ),
+        sections=sections,
+        facts=facts(),
+    )
+    (work_dir / 'index.html').write_text(html, encoding='utf-8')
+    text = json.dumps(report, indent=2) + '\n'
+    (work_dir / 'report.json').write_text(text, encoding='utf-8')
+    print('\n'.join(lines))
+    print(f'The page: {(work_dir / "index.html").resolve()}')
+
+
+def main() -> None:
+    """Check everything, run what is not done yet, and report."""
+    args = parse_args()
+    args.work_dir = Path(from_root(str(args.work_dir)))
+    with readable_errors():
+        studies = plan(args)
+        os.chdir(ROOT)
+        for study in studies:
+            study.check()
+        hashes = remember(args.work_dir, studies)
+        try:
+            jobs = [job for study in studies for job in study.jobs()]
+            JobPool(args.jobs, cwd=ROOT).run(jobs)
+        except KeyboardInterrupt:
+            print('\ninterrupted; the same command goes on from here', file=sys.stderr)
+            sys.exit(130)
+        write_report(args.work_dir, studies, hashes)
+
+
+if __name__ == '__main__':
+    main()
