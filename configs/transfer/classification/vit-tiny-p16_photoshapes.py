@@ -31,7 +31,7 @@ model = dict(
     ),
 )
 
-max_epochs = 12
+max_epochs = 9
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),

@@ -26,10 +26,10 @@ model = dict(
     ),
     neck=dict(embed_dim=128),
     decode_head=dict(
-        in_channels=[128] * 4, channels=64, num_classes=5, norm_cfg=dict(type='BN')
+        in_channels=[128] * 4, channels=32, num_classes=5, norm_cfg=dict(type='BN')
     ),
     auxiliary_head=dict(
-        in_channels=128, channels=64, num_classes=5, norm_cfg=dict(type='BN')
+        in_channels=128, channels=32, num_classes=5, norm_cfg=dict(type='BN')
     ),
 )
 
@@ -46,7 +46,7 @@ param_scheduler = [
         type='PolyLR', eta_min=0.0, power=1.0, by_epoch=False, begin=30, end=max_iters
     ),
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=100)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=150)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 default_hooks = dict(
