@@ -20,7 +20,7 @@ model = dict(
     mask_ratio=0.25,
     pos_mask_ratio=0.5,
     temperature=None,
-    backbone=dict(arch=_base_.vit_tiny, img_size=96),
+    backbone=dict(arch=dict(_base_.vit_tiny, _delete_=True), img_size=96),
     head=dict(decoder_dims=128, depth=1, num_heads=4),
 )
 

@@ -76,9 +76,9 @@ class PretrainedBackbone:
         """
         if not self.checkpoint:
             raise ValueError(
-                'this config fine-tunes a pre-trained backbone, and was given none. '
-                'With --cfg-options: model.backbone.init_cfg.checkpoint=PATH, or '
-                'model.backbone.init_cfg=None to train from scratch'
+                'this config fine-tunes a pre-trained backbone, and was given none: '
+                'tools/train.py --pretrained PATH, or --pretrained none to train from '
+                'scratch; in a config, init_cfg.checkpoint or init_cfg=None'
             )
         cfgs = getattr(module, 'init_cfg', None)
         if isinstance(cfgs, list) and 'PretrainedBackbone' not in str(cfgs[-1]):

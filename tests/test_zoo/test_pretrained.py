@@ -329,5 +329,5 @@ def test_code_is_not_run(tmp_path):
 
 def test_a_config_without_a_checkpoint_says_so():
     backbone = vit(init_cfg=dict(type='mmpospretrain.PretrainedBackbone'))
-    with pytest.raises(ValueError, match='init_cfg=None to train from scratch'):
+    with pytest.raises(ValueError, match='--pretrained none to train from scratch'):
         backbone.init_weights()

@@ -2,7 +2,7 @@
 #
 # bash tools/dist_train.sh \
 #     configs/transfer/classification/vit-base-p16_8xb128-coslr-100e_in1k.py 8 \
-#     --cfg-options model.backbone.init_cfg.checkpoint=PRETRAINED.pth
+#     --pretrained PRETRAINED.pth
 #
 # Reported by the paper: 83.0 after 200 epochs of DropPos, 84.2 after 800.
 #

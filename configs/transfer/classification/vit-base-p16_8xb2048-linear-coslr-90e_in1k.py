@@ -2,7 +2,7 @@
 #
 # bash tools/dist_train.sh \
 #     configs/transfer/classification/vit-base-p16_8xb2048-linear-coslr-90e_in1k.py 8 \
-#     --cfg-options model.backbone.init_cfg.checkpoint=PRETRAINED.pth
+#     --pretrained PRETRAINED.pth
 _base_ = [
     'mmpretrain::mae/benchmarks/vit-base-p16_8xb2048-linear-coslr-90e_in1k.py',
     '../../_base_/transfer_runtime.py',

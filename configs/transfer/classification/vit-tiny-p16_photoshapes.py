@@ -4,7 +4,7 @@
 # python -m mmpospretrain.datasets.photoshapes data/photoshapes
 # python tools/train.py \
 #     configs/transfer/classification/vit-tiny-p16_photoshapes.py \
-#     --cfg-options model.backbone.init_cfg.checkpoint=PRETRAINED.pth
+#     --pretrained PRETRAINED.pth
 _base_ = [
     'mmpretrain::_base_/default_runtime.py',
     '../../_base_/models/vit-tiny.py',

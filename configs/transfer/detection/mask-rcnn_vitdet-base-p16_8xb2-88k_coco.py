@@ -2,7 +2,7 @@
 #
 # bash tools/dist_train.sh \
 #     configs/transfer/detection/mask-rcnn_vitdet-base-p16_8xb2-88k_coco.py 8 \
-#     --cfg-options model.backbone.init_cfg.checkpoint=PRETRAINED.pth
+#     --pretrained PRETRAINED.pth
 #
 # Reported by the paper: 42.1 box AP, 37.9 mask AP after 200 epochs of DropPos on
 # ImageNet-1K; 47.7 and 42.6 after 800.

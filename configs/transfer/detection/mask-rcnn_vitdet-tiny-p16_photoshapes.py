@@ -3,7 +3,7 @@
 # python -m mmpospretrain.datasets.photoshapes data/photoshapes
 # python tools/train.py \
 #     configs/transfer/detection/mask-rcnn_vitdet-tiny-p16_photoshapes.py \
-#     --cfg-options model.backbone.init_cfg.checkpoint=PRETRAINED.pth
+#     --pretrained PRETRAINED.pth
 _base_ = [
     'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
     'mmdet::_base_/default_runtime.py',

@@ -4,9 +4,8 @@
 #
 # bash tools/dist_train.sh \
 #   configs/transfer/segmentation/segmenter-linear_vit-base-p16_8xb2-160k_ade20k.py 8 \
-#   --cfg-options model.backbone.init_cfg.checkpoint=PRETRAINED.pth \
-#   optim_wrapper.optimizer.lr=8e-5 param_scheduler.0.eta_min=8e-6 \
-#   optim_wrapper.optimizer.weight_decay=1e-4
+#   --pretrained PRETRAINED.pth --cfg-options optim_wrapper.optimizer.lr=8e-5 \
+#   param_scheduler.0.eta_min=8e-6 optim_wrapper.optimizer.weight_decay=1e-4
 #
 # Reported by the paper: 48.4 mIoU after 100 epochs of PosField on ImageNet-1K.
 _base_ = [

@@ -2,7 +2,7 @@
 #
 # bash tools/dist_train.sh \
 #     configs/transfer/segmentation/upernet_vit-base-p16_8xb2-80k_ade20k.py 8 \
-#     --cfg-options model.backbone.init_cfg.checkpoint=PRETRAINED.pth
+#     --pretrained PRETRAINED.pth
 #
 # Reported by the paper: 40.7 mIoU after 200 epochs of DropPos on ImageNet-1K, and 47.8
 # after 800. It searches the learning rate for every backbone: 1e-4 for MAE, 7e-4 for

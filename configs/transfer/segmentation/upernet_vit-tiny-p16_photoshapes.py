@@ -3,7 +3,7 @@
 # python -m mmpospretrain.datasets.photoshapes data/photoshapes
 # python tools/train.py \
 #     configs/transfer/segmentation/upernet_vit-tiny-p16_photoshapes.py \
-#     --cfg-options model.backbone.init_cfg.checkpoint=PRETRAINED.pth
+#     --pretrained PRETRAINED.pth
 _base_ = [
     'mmseg::_base_/models/upernet_mae.py',
     'mmseg::_base_/default_runtime.py',
