@@ -23,7 +23,8 @@ class PretrainRunner(Runner):
     - Misspelt keys and a work dir that can't be written are errors at once.
     - The learning rate scales with the batch of an *optimizer step*: images per GPU ×
       GPUs × gradient accumulation. The log shows the sum.
-    - A data set smaller than a batch is an error, not a training of nothing.
+    - A data set smaller than a batch is an error, not a training of nothing; one of so
+      few batches that the warm-up vanishes is told so.
     - Distributed training runs on CPUs too, through gloo, and SyncBN is BN there.
     """
 
@@ -62,6 +63,20 @@ class PretrainRunner(Runner):
                 'each process; lower it with --cfg-options train_dataloader.batch_size'
             )
         return loop
+
+    def build_param_scheduler(self, scheduler: dict | list) -> list | dict:
+        """As upstream, whose message does not say what is too short, or why."""
+        try:
+            return super().build_param_scheduler(scheduler)
+        except ValueError as error:
+            if 'end should be larger than begin' not in str(error):
+                raise
+            raise ValueError(
+                f'a schedule of param_scheduler is shorter than an iteration, with '
+                f'{len(self.train_dataloader)} iterations in an epoch ({error}): lower '
+                'train_dataloader.batch_size, or give the warm-up a later end with '
+                '--cfg-options param_scheduler.0.end'
+            ) from error
 
     def _maybe_compile(self, target: str) -> None:
         """Compile the forward pass; upstream's whole step includes the optimizer's,

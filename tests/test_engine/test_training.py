@@ -194,6 +194,12 @@ def test_work_dir_that_cannot_be_written(tiny_config, tmp_path):
         PretrainRunner.from_cfg(tiny_config(work_dir=str(tmp_path / 'file/work')))
 
 
+def test_a_warmup_shorter_than_an_iteration(tiny_config):
+    """0.7 epochs of one iteration are none."""
+    with pytest.raises(ValueError, match=r'with 1 iterations in an epoch .*later end'):
+        train(tiny_config(**{'train_dataloader.batch_size': 24}))
+
+
 def test_fewer_images_than_a_batch(tiny_config):
     with pytest.raises(ValueError, match='24 images make no batch of 32'):
         train(tiny_config(**{'train_dataloader.batch_size': 32}))

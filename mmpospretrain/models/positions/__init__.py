@@ -7,14 +7,24 @@ from .grid import (
     sincos_pos_embed,
     to_grid_size,
 )
-from .masking import check_ratio, gather_tokens, num_kept, random_mask, shuffle_ids
+from .masking import (
+    BlockIds,
+    check_ratio,
+    gather_tokens,
+    multiblock_ids,
+    num_kept,
+    random_mask,
+    shuffle_ids,
+)
 
 __all__ = [
+    'BlockIds',
     'GridSize',
     'check_ratio',
     'gather_tokens',
     'grid_coordinates',
     'grid_distance',
+    'multiblock_ids',
     'num_kept',
     'random_mask',
     'shuffle_ids',

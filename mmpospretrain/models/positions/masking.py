@@ -6,10 +6,16 @@ tokens. Nothing here reads a value back from the device.
 Letters: B images, N patches, V visible patches, D embedding width.
 """
 
+import math
 from fractions import Fraction
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from .grid import GridSize
+
+MAX_DRAWS = 100  # of places, before the sizes are called impossible
 
 
 def num_kept(num: int, ratio: float, minimum: int = 1) -> int:
@@ -99,3 +105,127 @@ def gather_tokens(tokens: Tensor, ids: Tensor) -> Tensor:
         (B, V, D).
     """
     return tokens.gather(1, ids[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+class BlockIds(NamedTuple):
+    """Patches that a model sees of an image, and blocks that it has to predict."""
+
+    context: Tensor
+    """(B, C) long, ascending."""
+    targets: Tensor
+    """(B, T, K) long: T blocks of one size, row-major each."""
+
+
+def multiblock_ids(
+    batch_size: int,
+    grid_size: GridSize,
+    *,
+    num_targets: int = 4,
+    target_scale: tuple[float, float] = (0.15, 0.2),
+    target_aspect: tuple[float, float] = (0.75, 1.5),
+    context_scale: tuple[float, float] = (0.85, 1.0),
+    min_context: int = 10,
+    generator: torch.Generator | None = None,
+) -> BlockIds:
+    """Multi-block masks of I-JEPA: a large square minus several target blocks.
+
+    The sizes of the blocks are drawn once for the batch, scale and aspect
+    independently; their places for every image. Images that keep too small a context
+    get new places. At last all contexts are cut to the smallest of the batch, at
+    random: cut at their end, they would lose the bottom of the image.
+
+    Works on the CPU, because the sizes decide the shapes of what follows.
+
+    Args:
+        batch_size: B.
+        grid_size: ``(rows, cols)``, N patches.
+        num_targets: T.
+        target_scale: Range of a target's share of the N patches.
+        target_aspect: Range of a target's height over its width.
+        context_scale: Range of the context block's share of the N patches.
+        min_context: C is at least this.
+        generator: Source of randomness, on the CPU.
+
+    Raises:
+        ValueError: If a range is not one, or no image keeps ``min_context`` patches.
+    """
+    ranges = dict(
+        target_scale=target_scale,
+        target_aspect=target_aspect,
+        context_scale=context_scale,
+    )
+    for name, (low, high) in ranges.items():
+        if not 0 < low <= high or ('scale' in name and high > 1):
+            raise ValueError(f'{name} must be an ascending range, got {(low, high)}')
+
+    lows, highs = torch.tensor(list(ranges.values())).unbind(1)
+    scale, aspect, share = torch.lerp(
+        lows, highs, torch.rand(3, generator=generator)
+    ).tolist()
+    target = _block_size(grid_size, scale, aspect)
+    context = _block_size(grid_size, share, 1.0)
+    corners = torch.zeros(batch_size, num_targets, 2, dtype=torch.long)
+    visible = torch.zeros(batch_size, math.prod(grid_size), dtype=torch.bool)
+    short = torch.arange(batch_size)  # images without a context that is large enough
+    for _ in range(MAX_DRAWS):
+        shape = len(short), num_targets
+        corners[short] = _corners(*shape, grid_size, target, generator)
+        hidden = _cover(corners[short], grid_size, target).any(1)  # (S, N)
+        place = _corners(len(short), 1, grid_size, context, generator)
+        visible[short] = _cover(place, grid_size, context)[:, 0] & ~hidden
+        short = short[visible[short].sum(1) < min_context]
+        if not len(short):
+            break
+    else:
+        raise ValueError(
+            f'{num_targets} targets of {target[0]}x{target[1]} patches leave fewer '
+            f'than min_context={min_context} of a context of {context[0]}x{context[1]} '
+            f'in a grid of {grid_size[0]}x{grid_size[1]}: ask for fewer or smaller '
+            'targets'
+        )
+
+    count = int(visible.sum(1).min())
+    noise = torch.rand(visible.shape, generator=generator).masked_fill(~visible, 2.0)
+    rows, cols = (torch.arange(side) for side in target)
+    block = (rows[:, None] * grid_size[1] + cols).flatten()  # (K,)
+    first = corners[..., 0] * grid_size[1] + corners[..., 1]  # (B, T)
+    return BlockIds(
+        context=noise.argsort(1)[:, :count].sort(1).values,
+        targets=first[..., None] + block,
+    )
+
+
+def _block_size(grid_size: GridSize, scale: float, aspect: float) -> GridSize:
+    """Rows and columns of a block: at least a patch, at most the grid."""
+    area = scale * math.prod(grid_size)
+    sides = math.sqrt(area * aspect), math.sqrt(area / aspect)
+    rows, cols = (
+        min(max(round(side), 1), most)
+        for side, most in zip(sides, grid_size, strict=True)
+    )
+    return rows, cols
+
+
+def _corners(
+    batch_size: int,
+    num: int,
+    grid_size: GridSize,
+    block: GridSize,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Uniform places of blocks: their first rows and columns, (B, T, 2)."""
+    limits = [most - side + 1 for most, side in zip(grid_size, block, strict=True)]
+    draws = [
+        torch.randint(limit, (batch_size, num), generator=generator) for limit in limits
+    ]
+    return torch.stack(draws, dim=-1)
+
+
+def _cover(corners: Tensor, grid_size: GridSize, block: GridSize) -> Tensor:
+    """The patches in blocks: (B, T, 2) to bool (B, T, N)."""
+    rows, cols = (
+        (torch.arange(grid_size[axis]) >= corners[..., axis, None])
+        & (torch.arange(grid_size[axis]) < corners[..., axis, None] + block[axis])
+        for axis in (0, 1)
+    )
+    return (rows[..., :, None] & cols[..., None, :]).flatten(-2)
