@@ -160,6 +160,8 @@ def test_transfer_builds_and_steps(path):
     backbone.init_cfg = None
     if isinstance(backbone.arch, str):
         backbone.arch = dict(PositionViT.arch_zoo[backbone.arch], num_layers=4)
+        if 'window_size' in backbone:
+            backbone.global_layers = (3,)
         if 'out_indices' in backbone:
             backbone.out_indices = [0, 1, 2, 3]
         if 'frozen_stages' in backbone:
@@ -185,15 +187,20 @@ def test_transfer_builds_and_steps(path):
     assert touched != (frozen and cfg.default_scope == 'mmpretrain')
 
 
+SIZES = {'tiny': (128, 4), 'small': (384, 12), 'base': (768, 12), 'large': (1024, 24)}
+
+
 @pytest.mark.parametrize('path', TRANSFER, ids=str)
 def test_transfer_full_size_model(path):
+    """The size that the name says."""
     cfg = Config.fromfile(ROOT / path)
     init_default_scope(cfg.default_scope)
     if cfg.default_scope == 'mmpretrain':
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     with torch.device('meta'):
-        model = MODELS.build(cfg.model)
-    assert sum(p.numel() for p in model.parameters()) > 5e5
+        backbone = MODELS.build(cfg.model).backbone
+    (size,) = [size for size in SIZES if f'-{size}-p16' in path.name]
+    assert (backbone.embed_dims, backbone.num_layers) == SIZES[size]
 
 
 @pytest.mark.parametrize('path', TRANSFER, ids=str)
@@ -236,3 +243,31 @@ def test_schedules_of_the_papers():
     assert upernet.optim_wrapper.optimizer.weight_decay == 0.05
     assert upernet.param_scheduler[0].end == 1500
     assert upernet.param_scheduler[1].end == upernet.train_cfg.max_iters == 80000
+    assert upernet.train_dataloader.batch_size * 8 == 16
+    segmenter = Config.fromfile(
+        ROOT / 'configs/transfer/segmentation/'
+        'segmenter-linear_vit-base-p16_8xb2-160k_ade20k.py'
+    )
+    assert segmenter.train_dataloader.batch_size * 8 == 16
+    assert segmenter.train_cfg.max_iters == segmenter.param_scheduler[0].end == 160000
+    lr = segmenter.optim_wrapper.optimizer.lr
+    assert lr in (8e-5, 3e-5, 1e-5, 8e-6)
+    assert segmenter.param_scheduler[0].eta_min == pytest.approx(0.1 * lr)
+    assert segmenter.optim_wrapper.optimizer.weight_decay in (1e-2, 1e-4)
+
+
+@pytest.mark.parametrize(('size', 'epochs'), [('base', 100), ('large', 50)])
+def test_fine_tuning_of_the_paper(size, epochs):
+    """DropPos, Sec. A.1: 1e-3 per 256 images, layer decay .8, 5 epochs of warm-up."""
+    cfg = Config.fromfile(
+        ROOT / 'configs/transfer/classification/'
+        f'vit-{size}-p16_8xb128-coslr-{epochs}e_in1k.py'
+    )
+    assert cfg.optim_wrapper.optimizer.lr == 1e-3 * 1024 / 256
+    assert cfg.train_dataloader.batch_size * 8 == 1024
+    assert cfg.auto_scale_lr.base_batch_size == 1024
+    assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == 0.8
+    assert cfg.train_cfg.max_epochs == cfg.param_scheduler[1].end == epochs
+    assert cfg.param_scheduler[0].end == cfg.param_scheduler[1].begin == 5
+    assert cfg.param_scheduler[1].T_max == epochs - 5
+    assert cfg.model.backbone.drop_path_rate == 0.1

@@ -18,7 +18,7 @@ from pathlib import Path
 import pooch
 from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from PIL import Image
 
 from mmpospretrain.datasets.labelled import check_layout
@@ -46,6 +46,7 @@ from mmpospretrain.visualization import (
     read_scalars,
     render_page,
 )
+from mmpospretrain.zoo import load_backbone
 
 ROOT = Path(__file__).resolve().parents[1]
 PRETRAINED = 'pre-trained'
@@ -95,6 +96,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--jobs', type=int, default=1, help='trainings at once (default: 1)'
+    )
+    parser.add_argument(
+        '--gpus', type=int, default=1, help='of each training (default: 1)'
     )
     parser.add_argument(
         '--work-dir',
@@ -148,6 +152,7 @@ class Study:
     starts: Mapping[str, str]
     """Checkpoints by name, ``'none'`` for scratch."""
     seeds: int
+    gpus: int
     folder: Path
 
     @property
@@ -168,10 +173,15 @@ class Study:
 
         Raises:
             FileNotFoundError: If data or a checkpoint is missing.
+            ValueError: If a checkpoint does not fit the backbone.
         """
         check_layout(self.cfg)
+        init_default_scope(self.cfg.default_scope)
         for start in self.starts.values():
             set_pretrained(Config(dict(model=dict(backbone={}))), start)
+            if start != 'none':
+                backbone = {**self.cfg.model.backbone, 'init_cfg': None}
+                load_backbone(MODELS.build(backbone), start)
 
     def jobs(self) -> list[Job]:
         """All trainings, the starts in turn, so that each seed is complete early."""
@@ -185,8 +195,11 @@ class Study:
         folder = self.folder / start / f'seed-{seed}'
         options = {**self.options, 'randomness.seed': seed}
         by_epoch = 'max_epochs' in self.cfg.train_cfg
+        launch = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node']
         arguments = [
+            *([*launch, str(self.gpus)] if self.gpus > 1 else []),
             *('tools/train.py', self.config, '--pretrained', self.starts[start]),
+            *(['--launcher', 'pytorch'] if self.gpus > 1 else []),
             *(['--data', self.data] if self.data else []),
             *('--work-dir', str(folder), '--resume'),
             *('--cfg-options', *(f'{key}={value}' for key, value in options.items())),
@@ -336,6 +349,7 @@ def plan(args: argparse.Namespace) -> list[Study]:
             options=options[task],
             starts=starts,
             seeds=int(seeds[task]),
+            gpus=args.gpus,
             folder=args.work_dir / task,
         )
         for task in args.tasks
@@ -361,11 +375,12 @@ def remember(work_dir: Path, studies: list[Study]) -> dict[str, str]:
     }
     path = work_dir / 'transfer.json'
     before = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
-    for name in now:
-        if name in before and before[name] != now[name]:
+    for study in studies:
+        begun = [*study.folder.glob('*/*/last_checkpoint')]
+        if begun and before.get(study.name) != now[study.name]:
             raise ValueError(
-                f'{work_dir} holds {name} results of another checkpoint, config or '
-                'baseline: give another --work-dir, or delete it'
+                f'{work_dir} holds {study.name} results of another checkpoint, config '
+                'or baseline: give another --work-dir, or delete it'
             )
     work_dir.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**before, **now}, indent=1), encoding='utf-8')
@@ -399,7 +414,7 @@ def write_report(work_dir: Path, studies: list[Study], hashes: dict[str, str]) -
         'command is to be run from the root of the repository.',
         verdict='; '.join(lines),
         passed=all(
-            study.comparison() is None or study.comparison().difference > 0
+            study.comparison() is None or study.comparison().verdict() != 'behind'
             for study in studies
         ),
         sections=sections,

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
+from .scenes import SHAPES
+
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 EVALUATORS = ('val_evaluator', 'test_evaluator')
 
@@ -71,11 +73,11 @@ def check_layout(cfg: Config) -> None:
         for path in _required(dataset):
             if not path.exists():
                 kind = str(dataset.type).rpartition('.')[2]
-                paper_s = LAYOUTS.get(kind) if 'photoshapes' not in str(path) else None
-                root = dataset.get('data_root') or 'its data_root'
+                classes = dataset.get('metainfo', {}).get('classes', ())
+                layout = PHOTOSHAPES if {*SHAPES} <= {*classes} else LAYOUTS.get(kind)
                 raise FileNotFoundError(
-                    f'there is no {path}, which {kind} needs in DIR = {root}. Give '
-                    f'another folder with --data. Expected:\n{paper_s or PHOTOSHAPES}'
+                    f'there is no {path}, which {kind} needs. Give another DIR with '
+                    f'--data{f". Expected:{chr(10)}{layout}" if layout else ""}'
                 )
 
 

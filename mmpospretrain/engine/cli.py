@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-import mmengine
-import mmpretrain
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -23,6 +21,7 @@ from torch import nn
 
 from mmpospretrain.datasets import resolve_image_source
 from mmpospretrain.datasets.labelled import LOADERS, labelled_datasets, set_data_root
+from mmpospretrain.environment import STACKS, installed_stacks, version_of
 from mmpospretrain.version import __version__
 from mmpospretrain.zoo.loading import load_strict
 
@@ -134,12 +133,15 @@ def load_model(cfg: Config, checkpoint: str) -> nn.Module:
 
 def facts() -> dict[str, str]:
     """Versions and machine."""
-    cuda = torch.cuda.is_available()
-    device = torch.cuda.get_device_name() if cuda else 'no GPU'
+    (stack, *_) = installed_stacks()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'
+    libraries = {
+        distributions[0]: version_of(*distributions)
+        for distributions, _ in STACKS[stack].values()
+    }
     return {
         'mmpospretrain': __version__,
-        'MMPretrain': mmpretrain.__version__,
-        'MMEngine': mmengine.__version__,
+        **{name: version for name, version in libraries.items() if version},
         'PyTorch': torch.__version__,
         'Python': platform.python_version(),
         'Machine': f'{os.cpu_count()} CPU cores, {device}',

@@ -156,5 +156,8 @@ def _interrupt(*_: object) -> None:
 
 
 def _tail(path: Path, lines: int = 8) -> str:
+    """The last lines of a log, or all of the error that it ends with."""
     text = path.read_text(encoding='utf-8', errors='replace').rstrip().splitlines()
-    return '\n'.join(f'    {line}' for line in text[-lines:])
+    starts = [n for n, line in enumerate(text) if line.startswith('error: ')]
+    text = text[starts[-1] :] if starts else text[-lines:]
+    return '\n'.join(f'    {line}' for line in text)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from torch import nn
 
 from mmpospretrain.registry import RUNNERS
@@ -100,6 +100,15 @@ class PretrainRunner(Runner):
         base_lr = optim_wrapper.param_groups[-1]['lr']  # without any layer's decay
         for group in optim_wrapper.param_groups:
             group['lr'] *= batch / base
+        images = per_gpu * self.world_size  # of an iteration, accumulated or not
+        if images != base and isinstance(self._train_loop, IterBasedTrainLoop):
+            self.logger.warning(
+                f'This schedule counts iterations of {base} images, and those of this '
+                f'run have {images}: it will see {images / base:.3g} times the images '
+                'of its recipe. Change train_dataloader.batch_size or the number of '
+                'processes, or multiply max_iters and every begin, end and milestone '
+                f'by {base / images:.3g}'
+            )
         self.logger.info(
             f'Learning rate: {base_lr:.3e} per {base} images x global batch {batch} '
             f'(= {per_gpu} per process x {self.world_size} processes x {accumulation} '

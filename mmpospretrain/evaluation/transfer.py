@@ -79,12 +79,14 @@ class Comparison:
         return sum(variances) ** 0.5
 
     def verdict(self) -> str:
-        """``'ahead'``, ``'behind'`` or ``'no clear difference'``.
+        """``'ahead'``, ``'behind'``, ``'no clear difference'``, or ``'one seed'``.
 
-        Clear is more than two standard errors; a single seed is never clear.
+        Clear is more than two standard errors, and one seed has none.
         """
         error = self.standard_error
-        if error is None or abs(self.difference) <= 2 * error:
+        if error is None:
+            return 'one seed'
+        if abs(self.difference) <= 2 * error:
             return 'no clear difference'
         return 'ahead' if self.difference > 0 else 'behind'
 

@@ -40,14 +40,19 @@ def plot_predictions(
             axis.imshow(image)
             axis.set_axis_off()
             draw(axis, sample, classes, min_score)
-    shown = [name for name in classes if name != 'background'][: len(COLOURS)]
-    handles = [
-        Rectangle((0, 0), 1, 1, color=COLOURS[k], label=name)
-        for k, name in enumerate(shown)
-    ]
-    figure.legend(
-        handles=handles, loc='outside lower center', ncols=4, frameon=False, fontsize=9
-    )
+    shown = [name for name in classes if name != 'background']
+    if len(shown) <= len(COLOURS):
+        handles = [
+            Rectangle((0, 0), 1, 1, color=COLOURS[k], label=name)
+            for k, name in enumerate(shown)
+        ]
+        figure.legend(
+            handles=handles,
+            loc='outside lower center',
+            ncols=4,
+            frameon=False,
+            fontsize=9,
+        )
     return figure
 
 
@@ -59,7 +64,7 @@ def _draw_truth(
     elif 'gt_instances' in sample:
         truth = sample.gt_instances
         masks = truth.masks.to_ndarray() if 'masks' in truth else None
-        _draw_instances(axis, truth.bboxes, truth.labels, masks)
+        _draw_instances(axis, truth.bboxes, truth.labels, masks, classes)
     else:
         _draw_label(axis, int(sample.gt_label), classes)
 
@@ -73,7 +78,7 @@ def _draw_prediction(
         found = sample.pred_instances
         found = found[found.scores >= min_score].cpu()
         masks = found.masks.numpy() if 'masks' in found else None
-        _draw_instances(axis, found.bboxes, found.labels, masks)
+        _draw_instances(axis, found.bboxes, found.labels, masks, classes)
     else:
         _draw_label(axis, int(sample.pred_label), classes)
 
@@ -81,11 +86,19 @@ def _draw_prediction(
 def _draw_map(axis: Axes, labels: np.ndarray, classes: Sequence[str]) -> None:
     first = int(classes[0] == 'background')
     for label in range(first, len(classes)):
-        _draw_mask(axis, labels == label, label - first)
+        mask = labels == label
+        _draw_mask(axis, mask, label - first)
+        if mask.any():
+            rows, columns = np.nonzero(mask)
+            _name(axis, (np.median(columns), np.median(rows)), label, classes)
 
 
 def _draw_instances(
-    axis: Axes, boxes: np.ndarray, labels: np.ndarray, masks: np.ndarray | None
+    axis: Axes,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    masks: np.ndarray | None,
+    classes: Sequence[str],
 ) -> None:
     boxes = getattr(boxes, 'tensor', boxes)  # MMDetection's box types
     for index, ((x1, y1, x2, y2), label) in enumerate(zip(boxes, labels, strict=True)):
@@ -94,8 +107,15 @@ def _draw_instances(
         axis.add_patch(
             Rectangle((float(x1), float(y1)), *size, fill=False, ec=colour, lw=1.5)
         )
+        _name(axis, (float(x1), float(y1)), int(label), classes)
         if masks is not None:
             _draw_mask(axis, masks[index].astype(bool), int(label))
+
+
+def _name(axis: Axes, place: tuple, label: int, classes: Sequence[str]) -> None:
+    """Write the name of a class where there are more of them than colours."""
+    if len(classes) > len(COLOURS) + 1:
+        axis.text(*place, classes[label], fontsize=6, clip_on=True)
 
 
 def _draw_mask(axis: Axes, mask: np.ndarray, label: int) -> None:

@@ -162,6 +162,8 @@ def convert_weights(
     notes = []
     if prefix is None:
         prefix = _find_prefix(weights, expected, name)
+    elif prefix and not prefix.endswith('.'):
+        prefix += '.'  # MMEngine's way to write it
     inside = {
         key.removeprefix(prefix): value
         for key, value in weights.items()

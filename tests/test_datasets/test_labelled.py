@@ -85,11 +85,18 @@ def test_no_folder_at_all(tmp_path):
         check_layout(cfg)
 
 
-def test_photoshapes_says_how_to_make_it(tmp_path):
-    name = 'segmentation/upernet_vit-tiny-p16_photoshapes.py'
+@pytest.mark.parametrize(
+    'name',
+    [
+        'detection/mask-rcnn_vitdet-tiny-p16_photoshapes.py',
+        'segmentation/upernet_vit-tiny-p16_photoshapes.py',
+        'classification/vit-tiny-p16_photoshapes.py',
+    ],
+)
+def test_photoshapes_says_how_to_make_it(name, tmp_path):
     cfg = Config.fromfile(TRANSFER / name)
-    set_data_root(cfg, str(tmp_path / 'photoshapes'))
-    with pytest.raises(FileNotFoundError, match=r'-m mmpospretrain.datasets.photosh'):
+    set_data_root(cfg, str(tmp_path / 'mine'))
+    with pytest.raises(FileNotFoundError, match=r'photoshapes DIR$'):
         check_layout(cfg)
 
 

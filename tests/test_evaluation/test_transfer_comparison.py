@@ -18,7 +18,7 @@ def test_difference_and_its_error():
     [
         ([20.0, 21.0], [20.5, 20.6], 'no clear difference'),
         ([19.0, 19.1], [22.0, 22.1], 'behind'),
-        ([5.0], [1.0], 'no clear difference'),
+        ([5.0], [1.0], 'one seed'),
         ([5.0, 5.0], [5.0, 5.0], 'no clear difference'),
     ],
 )

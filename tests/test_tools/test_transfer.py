@@ -90,6 +90,19 @@ def test_pretrain_transfer_report(photoshapes, tmp_path):
             assert (work_dir / task / picture).stat().st_size > 1000
     assert 'tools/train.py configs/transfer/detection' in page
 
+    for task, metric in (('detection', 'coco/bbox_mAP'), ('segmentation', 'mIoU')):
+        seed = work_dir / task / 'pre-trained/seed-0'
+        (config,) = seed.glob('*.py')
+        out = tmp_path / f'{task}.json'
+        done = run(
+            *('tools/test.py', config, seed / 'iter_2.pth', '--work-dir', tmp_path),
+            *('--out', out, '--out-item', 'metrics'),
+        )
+        assert done.returncode == 0, done.stderr
+        trained = json.loads((seed / 'result.json').read_text())['metrics']
+        assert metric in trained
+        assert json.loads(out.read_text()) == trained
+
     again = run(*command)
     assert '6 of 6 trainings were through already' in again.stdout, again.stderr
     other = run(*command, 'segmentation.optim_wrapper.optimizer.lr=0.5')
@@ -101,7 +114,8 @@ def test_pretrain_transfer_report(photoshapes, tmp_path):
     ('arguments', 'message'),
     [
         (['nothing.pth'], "error: there is no checkpoint '"),
-        (['--data', 'nowhere'], 'error: there is no nowhere, which CocoDataset needs'),
+        (['--data', 'nowhere'], 'photoshapes DIR'),
+        (['--data', 'nowhere'], 'nowhere, which CocoDataset needs'),
         (['--recipe', 'droppos'], 'annotations/instances_train2017.json'),
         (['--data', 'driving=x'], "error: --data driving=x: 'driving' is none of"),
         (['--seeds', '0'], 'error: --seeds must be at least 1, got 0'),

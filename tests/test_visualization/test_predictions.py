@@ -73,6 +73,21 @@ def test_classification():
     assert texts == [['square'], ['circle']] * 2
 
 
+def test_more_classes_than_colours_are_named():
+    truth = torch.zeros(1, 8, 10, dtype=torch.long)
+    truth[:, 2:5, 4:9] = 19
+    sample = SegDataSample(
+        gt_sem_seg=PixelData(data=truth), pred_sem_seg=PixelData(data=truth)
+    )
+    classes = ('background', *(f'class {k}' for k in range(1, 30)))
+    figure = plot_predictions([IMAGE], {'ours': [sample]}, classes)
+    assert not figure.legends
+    for axis in figure.axes:
+        (text,) = axis.texts
+        assert text.get_text() == 'class 19'
+        assert text.get_position() == (6, 3)
+
+
 def test_seeds_and_their_mean():
     figure = plot_seeds({'ours': [{1: 2.0, 2: 4.0}, {1: 4.0, 2: 8.0}]}, 'epoch', 'mIoU')
     first, second, mean = figure.axes[0].lines

@@ -187,6 +187,13 @@ def test_the_line_in_the_log(checkpoint):
     assert backbone.pos_embed.shape == (1, 4, 32)
 
 
+@pytest.mark.parametrize('prefix', ['backbone', 'backbone.'])
+def test_a_prefix_with_or_without_its_dot(prefix, checkpoint, source):
+    backbone = vit()
+    load_backbone(backbone, checkpoint, prefix=prefix)
+    assert_loaded(backbone, source)
+
+
 @pytest.mark.parametrize('prefix', ['', 'student.vit.'])
 def test_other_prefixes_and_no_meta(prefix, source, tmp_path):
     path = tmp_path / 'other.pth'

@@ -8,6 +8,7 @@ vitdet = dict(
     img_size=1024,
     patch_size=16,
     window_size=14,
+    final_norm=False,
     drop_path_rate=0.1,
     learnable_pos_embed=True,
     init_cfg=dict(type='mmpospretrain.PretrainedBackbone', checkpoint=None),

@@ -19,6 +19,7 @@ model = dict(
         arch=_base_.vit_tiny,
         img_size=112,
         window_size=4,
+        global_layers=(1, 3),
         drop_path_rate=0.0,
         learnable_pos_embed=False,
     ),

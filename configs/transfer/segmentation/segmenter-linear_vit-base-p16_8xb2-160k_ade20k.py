@@ -20,7 +20,10 @@ model = dict(
     pretrained=None,
     # The mean and the spread of pre-training, not Segmenter's own .5 and .5.
     data_preprocessor=dict(
-        size=(512, 512), mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]
+        size=(512, 512),
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        test_cfg=dict(size_divisor=16),  # images smaller than a sliding window
     ),
     backbone=dict(
         _delete_=True,

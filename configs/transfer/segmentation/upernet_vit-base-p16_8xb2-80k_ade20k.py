@@ -16,7 +16,8 @@ _base_ = [
 ]
 
 model = dict(
-    data_preprocessor=dict(size=(512, 512)),
+    # Images smaller than a sliding window may have any size; patches may not.
+    data_preprocessor=dict(size=(512, 512), test_cfg=dict(size_divisor=16)),
     backbone=dict(
         _delete_=True,
         type='mmpospretrain.PositionViT',
@@ -24,6 +25,7 @@ model = dict(
         img_size=512,
         patch_size=16,
         out_type='featmap',
+        final_norm=False,
         out_indices=[3, 5, 7, 11],
         drop_path_rate=0.1,
         learnable_pos_embed=True,

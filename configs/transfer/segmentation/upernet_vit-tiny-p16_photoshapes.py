@@ -21,6 +21,7 @@ model = dict(
         img_size=112,
         patch_size=16,
         out_type='featmap',
+        final_norm=False,
         out_indices=[0, 1, 2, 3],
         init_cfg=dict(type='mmpospretrain.PretrainedBackbone', checkpoint=None),
     ),
