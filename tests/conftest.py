@@ -6,10 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 TINY_CONFIG = ROOT / 'configs/droppos/droppos_vit-tiny-p16_photoshapes.py'
+
+
+@pytest.fixture(autouse=True)
+def scope() -> None:
+    """Each test begins in MMPretrain's scope, whatever one before it has left."""
+    init_default_scope('mmpretrain')
 
 
 @pytest.fixture(scope='session')

@@ -295,9 +295,10 @@ def section(study: Study) -> Section:
     ]
     jobs = study.jobs()
     headline = study.task.metrics[study.task.headline]
+    best = '; as many detections as objects' * (study.name == 'detection')
     pictures = [
         (curves, f'{headline} on the validation images: each seed, and the mean'),
-        (predictions, 'The first validation images, and the models of seed 0'),
+        (predictions, f'The first validation images, and the models of seed 0{best}'),
     ]
     return Section(
         title=study.name.capitalize(),

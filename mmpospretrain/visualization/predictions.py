@@ -17,16 +17,16 @@ def plot_predictions(
     images: Sequence[np.ndarray],
     samples: Mapping[str, Sequence[BaseDataElement]],
     classes: Sequence[str],
-    min_score: float = 0.3,
 ) -> Figure:
     """Draw a row for each image: the truth, and what each model says.
+
+    Of detections the best are drawn, as many as there are objects.
 
     Args:
         images: (H, W, 3) uint8, RGB.
         samples: Predictions on these images by the name of the model, as
             ``model.test_step`` returns them, with the truth inside.
         classes: Names.
-        min_score: Of detections that are drawn.
     """
     columns = {'truth': (_draw_truth, next(iter(samples.values())))}
     columns |= {name: (_draw_prediction, found) for name, found in samples.items()}
@@ -39,7 +39,7 @@ def plot_predictions(
         for axis, image, sample in zip(axes[:, column], images, found, strict=True):
             axis.imshow(image)
             axis.set_axis_off()
-            draw(axis, sample, classes, min_score)
+            draw(axis, sample, classes)
     shown = [name for name in classes if name != 'background']
     if len(shown) <= len(COLOURS):
         handles = [
@@ -56,9 +56,7 @@ def plot_predictions(
     return figure
 
 
-def _draw_truth(
-    axis: Axes, sample: BaseDataElement, classes: Sequence, _: float
-) -> None:
+def _draw_truth(axis: Axes, sample: BaseDataElement, classes: Sequence[str]) -> None:
     if 'gt_sem_seg' in sample:
         _draw_map(axis, sample.gt_sem_seg.data[0].cpu().numpy(), classes)
     elif 'gt_instances' in sample:
@@ -70,13 +68,14 @@ def _draw_truth(
 
 
 def _draw_prediction(
-    axis: Axes, sample: BaseDataElement, classes: Sequence, min_score: float
+    axis: Axes, sample: BaseDataElement, classes: Sequence[str]
 ) -> None:
     if 'pred_sem_seg' in sample:
         _draw_map(axis, sample.pred_sem_seg.data[0].cpu().numpy(), classes)
     elif 'pred_instances' in sample:
         found = sample.pred_instances
-        found = found[found.scores >= min_score].cpu()
+        found = found[found.scores.argsort(descending=True)]
+        found = found[: len(sample.gt_instances)].cpu()
         masks = found.masks.numpy() if 'masks' in found else None
         _draw_instances(axis, found.bboxes, found.labels, masks, classes)
     else:

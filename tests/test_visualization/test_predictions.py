@@ -52,13 +52,13 @@ def test_detection():
         pred_instances=InstanceData(
             bboxes=boxes,
             labels=torch.tensor([0, 1]),
-            scores=torch.tensor([0.9, 0.2]),
+            scores=torch.tensor([0.2, 0.1]),
             masks=torch.from_numpy(np.concatenate([mask, ~mask])),
         ),
     )
     figure = plot_predictions([IMAGE], {'ours': [sample]}, ('circle', 'square'))
     for axis in figure.axes:
-        (box,) = axis.patches  # the second detection scores too low
+        (box,) = axis.patches  # one object: the better detection
         assert box.get_bbox().bounds == (2.0, 1.0, 4.0, 2.0)
         (overlay,) = overlays(axis)
         assert np.array_equal(overlay > 0, mask[0])

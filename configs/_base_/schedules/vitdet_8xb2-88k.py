@@ -36,6 +36,7 @@ train_dataloader = dict(
     batch_size=2, sampler=dict(_delete_=True, type='InfiniteSampler', shuffle=True)
 )
 default_hooks = dict(
+    logger=dict(log_metric_by_epoch=False),
     checkpoint=dict(
         by_epoch=False,
         interval=7396,  # an epoch: 118,287 images / 16 = 7393

@@ -58,7 +58,7 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=15
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 default_hooks = dict(
-    logger=dict(interval=10),
+    logger=dict(interval=10, log_metric_by_epoch=False),
     checkpoint=dict(
         by_epoch=False,
         interval=100,
