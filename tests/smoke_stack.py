@@ -88,9 +88,12 @@ def transfer(data: Path, pretrained: Path, folder: Path, task: str) -> None:
     out = folder / f'{task}.json'
     command = [sys.executable, ROOT / 'tools/test.py', config, work_dir / 'iter_2.pth']
     command += ['--data', data, '--out', out, '--out-item', 'metrics']
-    subprocess.run(
-        [*command, '--work-dir', work_dir, '--cfg-options', *options], check=True
-    )
+    command += [
+        '--work-dir',
+        work_dir,
+        *(['--cfg-options', *options] if options else []),
+    ]
+    subprocess.run(command, check=True)
     tested = json.loads(out.read_text())
     check(trained['iteration'] == 2, f'{task}: two iterations trained and saved')
     same = bool(tested) and tested == trained['metrics']
