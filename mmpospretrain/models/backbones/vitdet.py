@@ -8,6 +8,11 @@ M = window_size² tokens, H heads of width d.
 
 import torch
 import torch.nn.functional as F
+from mmpretrain.models.backbones.vit_sam import (
+    get_rel_pos,
+    window_partition,
+    window_unpartition,
+)
 from mmpretrain.models.utils import MultiheadAttention
 from torch import Tensor, nn
 
@@ -133,42 +138,33 @@ class GridAttention(nn.Module):
         Returns:
             (B, R, C, D).
         """
-        grid_size, mask = x.shape[1:3], None
+        shape, windows, mask = x.shape, x, None
         if self.window_size:
-            x = to_windows(x, self.window_size)  # (B, W, M, D)
-            mask = window_mask(grid_size, self.window_size, x.device)
-        else:
-            x = x.flatten(1, 2)[:, None]  # (B, 1, R * C, D)
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
-        q, k, v = qkv.permute(3, 0, 1, 4, 2, 5)  # (B, W, H, M, d) each
-        scale = q.shape[-1] ** -0.5
+            windows, padded = window_partition(x, self.window_size)
+            mask = window_mask(shape[1:3], self.window_size, x.device)
+            mask = None if mask is None else mask.repeat(shape[0], 1, 1, 1)
+        grid = windows.shape[1:3]  # of a window; M = R * C if there is but one
+        qkv = self.qkv(windows.flatten(1, 2)).unflatten(-1, (3, self.num_heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B * W, H, M, d) each
+        head_dims = v.shape[-1]
+        scale = head_dims**-0.5
         if self.rel_pos_h is not None:
-            grid = (self.window_size,) * 2 if self.window_size else grid_size
             q, k = self._add_rel_pos(q, k, scale, grid)
             scale = 1.0
-        x = self._attend(q, k, v, mask, scale)  # (B, W, H, M, d)
-        x = x.transpose(2, 3).flatten(3)  # (B, W, M, D)
-        if self.window_size:
-            x = from_windows(x, self.window_size, grid_size)
-        else:
-            x = x[:, 0].unflatten(1, grid_size)
-        # Stochastic depth comes last: it drops images, not windows.
-        return self.out_drop(self.gamma1(self.proj_drop(self.proj(x))))
-
-    def _attend(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
-    ) -> Tensor:
-        """Fused attention; its kernels want four dimensions and one width for all."""
-        num_images, head_dims = v.shape[0], v.shape[-1]
-        if q.shape[-1] > head_dims:
-            v = F.pad(v, (0, q.shape[-1] - head_dims))
+            v = F.pad(v, (0, q.shape[-1] - head_dims))  # fused kernels want one width
         out = F.scaled_dot_product_attention(
-            *(t.flatten(0, 1) for t in (q, k, v)),
-            attn_mask=None if mask is None else mask.repeat(num_images, 1, 1, 1),
+            q,
+            k,
+            v,
+            attn_mask=mask,
             dropout_p=self.attn_drop if self.training else 0.0,
             scale=scale,
-        )
-        return out[..., :head_dims].unflatten(0, (num_images, -1))
+        )[..., :head_dims]
+        x = out.transpose(1, 2).flatten(2).unflatten(1, grid)
+        if self.window_size:
+            x = window_unpartition(x, self.window_size, padded, shape[1:3])
+        # Stochastic depth comes last: it drops images, not windows.
+        return self.out_drop(self.gamma1(self.proj_drop(self.proj(x))))
 
     def _add_rel_pos(
         self, q: Tensor, k: Tensor, scale: float, grid: GridSize
@@ -181,55 +177,24 @@ class GridAttention(nn.Module):
         and no map of all logits has to be made for it.
         """
         rows, cols = grid
-        q_map = q.unflatten(-2, grid)  # (B, W, H, R, C, d)
-        h = torch.einsum('...rcd,rkd->...rck', q_map, _offsets(self.rel_pos_h, rows))
-        w = torch.einsum('...rcd,ckd->...rck', q_map, _offsets(self.rel_pos_w, cols))
+        q_map = q.unflatten(-2, grid)  # (B * W, H, R, C, d)
+        h = torch.einsum(
+            '...rcd,rkd->...rck', q_map, get_rel_pos(rows, rows, self.rel_pos_h)
+        )
+        w = torch.einsum(
+            '...rcd,ckd->...rck', q_map, get_rel_pos(cols, cols, self.rel_pos_w)
+        )
         row = torch.eye(rows, dtype=k.dtype, device=k.device).repeat_interleave(cols, 0)
         col = torch.eye(cols, dtype=k.dtype, device=k.device).repeat(rows, 1)
         one_hot = torch.cat((row, col), dim=-1).expand(*k.shape[:-1], -1)
         q = torch.cat((scale * q, h.flatten(-3, -2), w.flatten(-3, -2)), dim=-1)
-        return q, torch.cat((k, one_hot), dim=-1)  # (B, W, H, M, d + R + C) each
-
-
-def _offsets(table: Tensor, size: int) -> Tensor:
-    """Rows of a table (2 L - 1, d) by offset: ``[i, j]`` is that of i - j, (L, L, d).
-
-    A table for another L is resampled, as in ViTDet.
-    """
-    if len(table) != 2 * size - 1:
-        table = F.interpolate(table.T[None], 2 * size - 1, mode='linear')[0].T
-    steps = torch.arange(size, device=table.device)
-    return table[steps[:, None] - steps + size - 1]
-
-
-def to_windows(x: Tensor, window_size: int) -> Tensor:
-    """Cut a map into windows, row-major; incomplete ones are filled with zeros.
-
-    Args:
-        x: (B, R, C, D).
-        window_size: Side of the windows.
-
-    Returns:
-        (B, W, M, D), with the tokens of a window row-major too.
-    """
-    rows, cols = x.shape[1:3]
-    x = F.pad(x, (0, 0, 0, -cols % window_size, 0, -rows % window_size))
-    x = x.unflatten(1, (-1, window_size)).unflatten(3, (-1, window_size))
-    return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
-
-
-def from_windows(windows: Tensor, window_size: int, grid_size: GridSize) -> Tensor:
-    """Put the windows of `to_windows` together; (B, R, C, D), without the filling."""
-    rows, cols = grid_size
-    shape = (-1, -(-cols // window_size)), (window_size, window_size)
-    x = windows.unflatten(1, shape[0]).unflatten(3, shape[1])
-    return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)[:, :rows, :cols]
+        return q, torch.cat((k, one_hot), dim=-1)  # (…, d + R + C) each
 
 
 def window_mask(
     grid_size: GridSize, window_size: int, device: torch.device
 ) -> Tensor | None:
-    """Which keys of a window are tokens and no filling: True, as PyTorch has it.
+    """Which keys of a window are tokens and no padding: True, as PyTorch has it.
 
     Returns:
         (W, 1, 1, M), or None if all are.
@@ -237,4 +202,4 @@ def window_mask(
     if not any(side % window_size for side in grid_size):
         return None
     tokens = torch.ones(1, *grid_size, 1, dtype=torch.bool, device=device)
-    return to_windows(tokens, window_size)[0, :, None, None, :, 0]
+    return window_partition(tokens, window_size)[0].flatten(1)[:, None, None]
