@@ -11,6 +11,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 TINY_CONFIG = ROOT / 'configs/droppos/droppos_vit-tiny-p16_photoshapes.py'
+TINY_IJEPA = ROOT / 'configs/stop/ijepa_vit-tiny-p16_photoshapes.py'
 
 
 @pytest.fixture(autouse=True)
@@ -34,31 +35,51 @@ def image_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def tiny_config(image_folder, tmp_path) -> Callable[..., Config]:
-    """The PhotoShapes config, smaller still, on `image_folder`; takes cfg-options."""
+def shrink(image_folder, tmp_path) -> Callable[..., Config]:
+    """A PhotoShapes config, smaller still, on `image_folder`; takes cfg-options."""
 
-    def build(**options) -> Config:
-        cfg = Config.fromfile(TINY_CONFIG)
+    def build(path: Path, options: dict) -> Config:
+        cfg = Config.fromfile(path)
         cfg.work_dir = str(tmp_path / 'work')
         # Loggers and visualizers are shared by name, by default the time in seconds.
         cfg.experiment_name = tmp_path.name
-        cfg.merge_from_dict(
-            {
-                'model.backbone.arch.embed_dims': 32,
-                'model.backbone.arch.num_layers': 2,
-                'model.backbone.arch.feedforward_channels': 64,
-                'model.head.decoder_dims': 32,
-                'train_dataloader.dataset.data_root': str(image_folder),
-                'val_dataloader.dataset.data_root': str(image_folder),
-                'test_dataloader.dataset.data_root': str(image_folder),
-                'train_dataloader.batch_size': 4,
-                'train_dataloader.num_workers': 0,
-                'val_dataloader.num_workers': 0,
-                'test_dataloader.num_workers': 0,
-                'default_hooks.checkpoint.interval': 1,
-                **options,
-            }
-        )
+        # Noise has no labels.
+        cfg.custom_hooks = [h for h in cfg.custom_hooks if 'KNN' not in h.type]
+        common = {
+            'model.backbone.arch.embed_dims': 32,
+            'model.backbone.arch.num_layers': 2,
+            'model.backbone.arch.feedforward_channels': 64,
+            'train_dataloader.dataset.data_root': str(image_folder),
+            'train_dataloader.batch_size': 4,
+            'train_dataloader.num_workers': 0,
+            'default_hooks.checkpoint.interval': 1,
+        }
+        cfg.merge_from_dict({**common, **options})
         return cfg
+
+    return build
+
+
+@pytest.fixture
+def tiny_config(image_folder, shrink) -> Callable[..., Config]:
+    """DropPos, small; takes cfg-options."""
+
+    def build(**options) -> Config:
+        sizes = {'model.head.decoder_dims': 32}
+        for loader in ('val_dataloader', 'test_dataloader'):
+            sizes[f'{loader}.dataset.data_root'] = str(image_folder)
+            sizes[f'{loader}.num_workers'] = 0
+        return shrink(TINY_CONFIG, {**sizes, **options})
+
+    return build
+
+
+@pytest.fixture
+def tiny_ijepa(shrink) -> Callable[..., Config]:
+    """I-JEPA, small; takes cfg-options."""
+
+    def build(**options) -> Config:
+        sizes = {'model.neck.embed_dims': 24, 'model.neck.depth': 1}
+        return shrink(TINY_IJEPA, {**sizes, **options})
 
     return build

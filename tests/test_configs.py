@@ -24,6 +24,7 @@ TRANSFER = sorted(
     path.relative_to(ROOT) for path in (ROOT / 'configs/transfer').rglob('*.py')
 )
 PAPER = ROOT / 'configs/droppos/droppos_vit-base-p16_8xb512-coslr-200e_in1k.py'
+STOP = ROOT / 'configs/stop/stop_vit-base-p16_8xb256-coslr-300e_in1k.py'
 
 # Tabs. 1 - 4 and S1 of DropPos, as configs/droppos/README.md spells them.
 ABLATIONS = [
@@ -44,6 +45,27 @@ ABLATIONS = [
 ]
 
 
+# Tabs. 6 - 8, Figs. 3, 4 and Sec. 4.3 of StoP, as configs/stop/README.md spells them.
+STOP_ABLATIONS = [
+    *({'model.neck.sigma': sigma} for sigma in (0.0, 0.0625, 0.25, 1.0)),
+    *({'model.neck.noise_on': kind} for kind in ('none', 'masked', 'context', 'both')),
+    *(
+        {'model.neck.covariance': 'fixed', 'model.neck.sigma': sigma}
+        for sigma in (0.0625, 0.25)
+    ),
+    {
+        'model.neck.noise_on': 'none',
+        'model.backbone.learnable_pos_embed': True,
+        'model.neck.learnable_pos_embed': True,
+    },
+    *(
+        {'model.neck.noise_on': 'none', 'model.low_resolution': mode}
+        for mode in ('bilinear', 'max')
+    ),
+    {'model.neck.noise_on': 'none', 'model.l1_weight': 0.1},
+]
+
+
 def load(path: Path) -> Config:
     init_default_scope('mmpretrain')
     cfg = Config.fromfile(ROOT / path)
@@ -52,7 +74,12 @@ def load(path: Path) -> Config:
     backbone.arch = dict(
         embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=32
     )
-    cfg.model.head.update(decoder_dims=32, depth=1, num_heads=4)
+    if 'DropPos' in cfg.model.type:
+        cfg.model.head.update(decoder_dims=32, depth=1, num_heads=4)
+    elif cfg.model.type == 'MAE':
+        cfg.model.neck.update(embed_dim=32, decoder_embed_dim=24, decoder_num_heads=3)
+    else:
+        cfg.model.neck.update(embed_dims=24, depth=1, num_heads=4)
     return cfg
 
 
@@ -82,7 +109,8 @@ def test_builds_and_steps(path):
     model.init_weights()
     for pipeline in (cfg.train_pipeline, cfg.val_pipeline):
         size = crop_size(pipeline)
-        losses = model(torch.randn(2, 3, size, size), mode='loss')
+        samples = [DataSample(), DataSample()]
+        losses = model(torch.randn(2, 3, size, size), samples, mode='loss')
         total, _ = model.parse_losses(losses)
         assert torch.isfinite(total)
 
@@ -105,9 +133,16 @@ def test_other_image_sizes(size):
     assert torch.isfinite(model(torch.randn(2, 3, *size), mode='loss')['loss'])
 
 
-@pytest.mark.parametrize('options', ABLATIONS, ids=str)
-def test_ablations_by_option_alone(options):
-    cfg = load(PAPER)
+@pytest.mark.parametrize(
+    ('config', 'options'),
+    [
+        *((PAPER, options) for options in ABLATIONS),
+        *((STOP, options) for options in STOP_ABLATIONS),
+    ],
+    ids=str,
+)
+def test_ablations_by_option_alone(config, options):
+    cfg = load(config)
     check_cfg_options(cfg, options)
     cfg.merge_from_dict(options)
     check_config(cfg)

@@ -5,22 +5,23 @@ the wrong place, the others in the right one.
 """
 
 import argparse
-from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
-import numpy as np
 import torch
 from mmengine.config import DictAction
 from mmengine.dataset import default_collate
 from mmpretrain.registry import DATASETS
 
-from mmpospretrain.datasets import read_image
-from mmpospretrain.datasets.image_source import EXTENSIONS
 from mmpospretrain.engine.cli import load_config, load_model, readable_errors
 from mmpospretrain.evaluation.position_table import MASK_RATIOS, reconstruct_cases
 from mmpospretrain.models.selfsup.droppos import Reconstruction
-from mmpospretrain.visualization import plot_reconstructions
+from mmpospretrain.visualization import (
+    as_rgb,
+    find_images,
+    load_sample,
+    plot_reconstructions,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -57,40 +58,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def find_images(sources: list[Path], limit: int) -> list[Path]:
-    """Image files, and those in folders, in order.
-
-    Raises:
-        FileNotFoundError: If there is nothing at a source, or no image at all.
-    """
-    images = []
-    for source in sources:
-        if source.is_dir():
-            files = sorted(source.rglob('*'))
-            images += [file for file in files if file.suffix.lower() in EXTENSIONS]
-        elif source.is_file():
-            images.append(source)
-        else:
-            raise FileNotFoundError(f'there is no image or folder {str(source)!r}')
-    if not images:
-        raise FileNotFoundError(f'there is no image in {", ".join(map(str, sources))}')
-    return images[:limit]
-
-
-def load_sample(path: Path, pipeline: Callable[[dict], dict]) -> dict:
-    """Read an image and run it through a pipeline.
-
-    Raises:
-        ValueError: If the file is no image.
-    """
-    try:
-        image = read_image(str(path))
-    except Exception as error:  # Pillow's plugins raise nearly anything
-        raise ValueError(f'cannot read {path}: {error}') from error
-    shape = image.shape[:2]
-    return pipeline(dict(img=image, img_path=path, img_shape=shape, ori_shape=shape))
-
-
 def main() -> None:
     """Draw."""
     args = parse_args()
@@ -111,8 +78,7 @@ def main() -> None:
             reconstructions.append(
                 [Reconstruction(*(x[0].cpu() for x in result)) for result in results]
             )
-            rgb = sample['inputs'].flip(0)  # datasets read BGR
-            images.append(np.ascontiguousarray(rgb.permute(1, 2, 0)))  # (H, W, 3)
+            images.append(as_rgb(sample))
         figure = plot_reconstructions(
             images, reconstructions, args.mask_ratios, model.backbone.patch_size
         )

@@ -24,6 +24,8 @@ model = dict(
     head=dict(decoder_dims=128, depth=1, num_heads=4),
 )
 
+custom_hooks = [*_base_.custom_hooks, _base_.knn]
+
 # 6000 images / batch 32 = 187 iterations an epoch, 14 epochs = 2618 iterations.
 max_epochs = 14
 warmup_epochs = 0.7  # 5 %

@@ -23,6 +23,7 @@ from mmpospretrain.datasets import resolve_image_source
 from mmpospretrain.datasets.labelled import LOADERS, labelled_datasets, set_data_root
 from mmpospretrain.environment import STACKS, installed_stacks, version_of
 from mmpospretrain.version import __version__
+from mmpospretrain.zoo import has_cls_token
 from mmpospretrain.zoo.loading import load_strict
 
 from .config_check import check_cfg_options
@@ -76,6 +77,7 @@ def set_data(cfg: Config, source: str) -> None:
         set_data_root(cfg, source)
         return
     train, val = resolve_image_source(source)
+    set_knn_data(cfg, source)
     for name, images in zip(LOADERS, (train, val, val), strict=True):
         if not cfg.get(name):
             continue
@@ -90,8 +92,31 @@ def set_data(cfg: Config, source: str) -> None:
         )
 
 
+def set_knn_data(cfg: Config, source: str) -> None:
+    """Point kNN at the labels in a folder, or do without."""
+    hooks = cfg.get('custom_hooks') or []
+    for hook in [h for h in hooks if h.type == 'mmpospretrain.KNNHook']:
+        for dataset in (hook.train, hook.val):
+            dataset.data_root = source
+        missing = [
+            path
+            for path in (Path(source, d.ann_file) for d in (hook.train, hook.val))
+            if not path.is_file()
+        ]
+        if missing:
+            hooks.remove(hook)
+            print_log(
+                f'there is no {missing[0]}: training goes without kNN accuracy',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+
 def set_pretrained(cfg: Config, checkpoint: str) -> None:
     """Start the backbone of a fine-tuning from a checkpoint, or ``'none'``: scratch.
+
+    Where the config leaves it open, the backbone has a [CLS] token if the checkpoint
+    has.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -101,9 +126,12 @@ def set_pretrained(cfg: Config, checkpoint: str) -> None:
         return
     if '://' not in checkpoint and not Path(checkpoint).expanduser().is_file():
         raise FileNotFoundError(f'there is no checkpoint {checkpoint!r}')
-    cfg.model.backbone.init_cfg = dict(
+    backbone = cfg.model.backbone
+    backbone.init_cfg = dict(
         type='mmpospretrain.PretrainedBackbone', checkpoint=checkpoint
     )
+    if backbone.get('type') == 'mmpospretrain.PositionViT':
+        backbone.setdefault('with_cls_token', has_cls_token(checkpoint))
 
 
 def drop_validation(cfg: Config) -> None:

@@ -133,7 +133,7 @@ def reconstruct_cases(
         )
     results = []
     with evaluating(model):
-        patches = model.patchify(inputs)  # (B, N, D)
+        patches = model.backbone.patchify_own_grid(inputs)  # (B, N, D)
         for ratios, generator in zip(cases, generators, strict=True):
             drawn = [model.draw_masks(1, *ratios, generator) for _ in inputs]
             order, dropped = map(torch.cat, zip(*drawn, strict=True))  # (B, N), (B, V)

@@ -14,7 +14,7 @@ from mmpospretrain.datasets.labelled import check_layout
 from mmpospretrain.engine.cli import load_config, load_model, set_data, set_pretrained
 from mmpospretrain.engine.pool import Job
 from mmpospretrain.visualization import plot_predictions, plot_seeds, read_scalars
-from mmpospretrain.zoo import load_backbone
+from mmpospretrain.zoo import has_cls_token, load_backbone
 
 from .transfer import TASKS, Comparison, Task
 
@@ -39,9 +39,23 @@ class Study:
         return TASKS[self.name]
 
     @cached_property
+    def all_options(self) -> dict[str, object]:
+        """The options, and no [CLS] in any start if the pre-training had none."""
+        options = dict(self.options)
+        backbone = load_config(self.config, options).model.backbone
+        (checkpoint, *_) = self.starts.values()
+        if (
+            backbone.type == 'mmpospretrain.PositionViT'
+            and 'with_cls_token' not in backbone
+            and not has_cls_token(checkpoint)
+        ):
+            options['model.backbone.with_cls_token'] = False
+        return options
+
+    @cached_property
     def cfg(self) -> Config:
         """The config, with the data in place."""
-        cfg = load_config(self.config, dict(self.options))
+        cfg = load_config(self.config, self.all_options)
         if self.data:
             set_data(cfg, self.data)
         return cfg
@@ -71,7 +85,7 @@ class Study:
 
     def _job(self, start: str, seed: int) -> Job:
         folder = self.folder / start / f'seed-{seed}'
-        options = {**self.options, 'randomness.seed': seed}
+        options = {**self.all_options, 'randomness.seed': seed}
         by_epoch = 'max_epochs' in self.cfg.train_cfg
         launch = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node']
         arguments = [

@@ -4,15 +4,26 @@ from .backbones.position_vit import PositionViT
 from .backbones.vitdet import ViTDet
 from .heads.position_head import PositionHead
 from .losses.position_loss import PositionLoss
+from .necks.concat_batch_norm import ConcatBatchNormNeck
+from .necks.latent_predictor import LatentPredictor
 from .necks.simple_fpn import SimpleFPN
+from .necks.stochastic_mae_decoder import StochasticMAEDecoder
 from .selfsup.droppos import DropPos, DropPosMAE
+from .selfsup.ijepa import IJEPA
+from .selfsup.stop import StochasticPredictor, StoP
 
 __all__ = [
+    'IJEPA',
+    'ConcatBatchNormNeck',
     'DropPos',
     'DropPosMAE',
+    'LatentPredictor',
     'PositionHead',
     'PositionLoss',
     'PositionViT',
     'SimpleFPN',
+    'StoP',
+    'StochasticMAEDecoder',
+    'StochasticPredictor',
     'ViTDet',
 ]

@@ -1,6 +1,8 @@
 """Pictures and pages of what was learned; needs Matplotlib (extra ``vis``)."""
 
 from .curves import plot_curve, plot_seeds, read_scalars
+from .images import as_rgb, find_images, load_sample
+from .latent import plot_position_similarity, plot_predicted_tokens, predict_token
 from .positions import draw_reconstruction, plot_position_table, plot_reconstructions
 from .predictions import plot_predictions
 from .report import Picture, Section, render_page
@@ -8,12 +10,18 @@ from .report import Picture, Section, render_page
 __all__ = [
     'Picture',
     'Section',
+    'as_rgb',
     'draw_reconstruction',
+    'find_images',
+    'load_sample',
     'plot_curve',
+    'plot_position_similarity',
     'plot_position_table',
+    'plot_predicted_tokens',
     'plot_predictions',
     'plot_reconstructions',
     'plot_seeds',
+    'predict_token',
     'read_scalars',
     'render_page',
 ]

@@ -32,6 +32,7 @@ def plot_curve(
     series: Mapping[str, Mapping[int, float]],
     ylabel: str,
     baseline: tuple[str, float] | None = None,
+    xlabel: str = 'iteration',
 ) -> Figure:
     """Draw series over the iteration; one with few points gets markers.
 
@@ -39,8 +40,9 @@ def plot_curve(
         series: Values by iteration, by name.
         ylabel: What the values are.
         baseline: Name and value of a dashed line, for example what chance achieves.
+        xlabel: What the values are by, if not the iteration.
     """
-    figure, axis = _frame('iteration', ylabel)
+    figure, axis = _frame(xlabel, ylabel)
     for name, values in series.items():
         marker = 'o' if len(values) < 20 else None
         axis.plot(*zip(*values.items(), strict=True), label=name, marker=marker, ms=4)

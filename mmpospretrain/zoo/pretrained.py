@@ -37,6 +37,9 @@ DROPPED = {
     'ln1.': 'no final norm here',
     'ln2.': 'no norm after pooling here',
 }
+# Of several backbones in a checkpoint the first of these. Of I-JEPA and StoP the target
+# encoder, as they evaluate it.
+PREFERRED = ('target_encoder.', 'backbone.')
 # What a backbone may have beyond any pre-training: the norm after pooling, and
 # tables of relative positions.
 FRESH = re.compile(r'ln2\.|layers\.\d+\.attn\.rel_pos_')
@@ -145,6 +148,18 @@ def _read(source: str, map_location: str) -> tuple[dict[str, Any], str]:
     return content, f'{source} (sha256 {pooch.file_hash(str(path))[:8]})'
 
 
+def has_cls_token(checkpoint: str | Path) -> bool:
+    """Whether the backbone that a checkpoint holds has a [CLS] token.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: It is no checkpoint.
+    """
+    content, _ = _read(str(checkpoint), 'cpu')
+    keys = state_dict_of(content)
+    return any(key.rpartition('.')[2] == 'cls_token' for key in keys)
+
+
 def convert_weights(
     checkpoint: Mapping[str, Any],
     module: nn.Module,
@@ -222,11 +237,12 @@ def _find_prefix(
             f'{name} holds no weights of such a backbone; nothing was loaded. Its keys '
             f'begin with {_beginnings(weights)}'
         )
-    if len(best) > 1 and 'backbone.' not in best:
+    preferred = [prefix for prefix in PREFERRED if prefix in best]
+    if len(best) > 1 and not preferred:
         raise ValueError(
             f'{name} holds several backbones: choose with prefix, one of {best}'
         )
-    return 'backbone.' if 'backbone.' in best else best[0]
+    return (preferred or best)[0]
 
 
 def _beginnings(weights: Mapping[str, Tensor]) -> str:

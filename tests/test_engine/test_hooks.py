@@ -30,6 +30,7 @@ def runner(tmp_path):
     hub = MessageHub.get_instance(str(tmp_path))
     return SimpleNamespace(
         model=Model(),
+        optim_wrapper=SimpleNamespace(_accumulative_counts=1),
         iter=0,
         max_iters=10,
         epoch=0,

@@ -23,3 +23,22 @@ val_dataloader = dict(
     dataset=dict(data_root='data/photoshapes', pipeline=val_pipeline),
 )
 test_dataloader = val_dataloader
+
+# Is it learning? 1000 labelled images as neighbours; labels serve this measure alone.
+knn = dict(
+    type='mmpospretrain.KNNHook',
+    train=dict(
+        type='CustomDataset',
+        data_root='data/photoshapes',
+        ann_file='labels/train.txt',
+        indices=1000,
+        pipeline=[dict(type='LoadImageFromFile'), *val_pipeline],
+    ),
+    val=dict(
+        type='CustomDataset',
+        data_root='data/photoshapes',
+        ann_file='labels/val.txt',
+        pipeline=[dict(type='LoadImageFromFile'), *val_pipeline],
+    ),
+    interval=2,
+)

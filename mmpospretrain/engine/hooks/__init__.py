@@ -1,18 +1,24 @@
 """Hooks; importing it registers them."""
 
 from .finite_guard import FiniteGuardHook
+from .knn import KNNHook
 from .result import ResultHook
-from .scalar_schedule import ScalarScheduleHook
+from .scalar_schedule import ScalarScheduleHook, WeightDecayScheduleHook
 from .step_seed import StepSeedHook, keep_worker_seed
 from .strict_load import StrictLoadHook
+from .teacher import CollapseWatchHook, TeacherHook
 from .throughput import ThroughputHook
 
 __all__ = [
+    'CollapseWatchHook',
     'FiniteGuardHook',
+    'KNNHook',
     'ResultHook',
     'ScalarScheduleHook',
     'StepSeedHook',
     'StrictLoadHook',
+    'TeacherHook',
     'ThroughputHook',
+    'WeightDecayScheduleHook',
     'keep_worker_seed',
 ]

@@ -1,11 +1,12 @@
 """Refuse the checkpoint of another model."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmpospretrain.registry import HOOKS
 from mmpospretrain.zoo.loading import check_state_dict, state_dict_of
+
+from .model_access import unwrapped
 
 
 @HOOKS.register_module()
@@ -23,7 +24,6 @@ class StrictLoadHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check the weights; MMEngine calls this before it copies them."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         run = checkpoint.get('meta', {}).get('experiment_name')
         source = f'what was loaded (run {run!r})' if run else 'what was loaded'
-        check_state_dict(model, state_dict_of(checkpoint), source)
+        check_state_dict(unwrapped(runner.model), state_dict_of(checkpoint), source)

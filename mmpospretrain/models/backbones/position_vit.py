@@ -4,6 +4,7 @@ Letters: B images, N patches of the grid, V tokens given to the encoder, P prefi
 ([CLS] or none), D embedding width.
 """
 
+from collections.abc import Collection
 from typing import ClassVar
 
 import torch
@@ -12,6 +13,7 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmpospretrain.checks import check_at_least, check_choice
 from mmpospretrain.registry import MODELS
 from mmpospretrain.zoo.pretrained import strict_init_cfg
 
@@ -73,17 +75,12 @@ class PositionViT(VisionTransformer):
         init_cfg: dict | list[dict] | None = None,
         **kwargs,
     ) -> None:
-        if isinstance(arch, str) and arch.lower() not in self.arch_zoo:
-            raise ValueError(f'arch must be one of {[*self.arch_zoo]}, got {arch!r}')
-        if not isinstance(arch, str) and not arch.keys() >= ARCH_KEYS:
+        if isinstance(arch, str):
+            check_choice('arch', arch.lower(), self.arch_zoo)
+        elif not arch.keys() >= ARCH_KEYS:
             raise ValueError(f'arch needs {sorted(ARCH_KEYS)}, got {dict(arch)}')
-        if in_channels < 1:
-            raise ValueError(f'in_channels must be at least 1, got {in_channels}')
-        if pos_embed_init not in POS_EMBED_INITS:
-            raise ValueError(
-                f'pos_embed_init must be one of {POS_EMBED_INITS}, '
-                f'got {pos_embed_init!r}'
-            )
+        check_at_least('in_channels', in_channels, 1)
+        check_choice('pos_embed_init', pos_embed_init, POS_EMBED_INITS)
         if pos_embed_init == 'random' and not learnable_pos_embed:
             raise ValueError(
                 "pos_embed_init='random' needs learnable_pos_embed=True: fixed random "
@@ -152,6 +149,21 @@ class PositionViT(VisionTransformer):
         grid_size = to_grid_size(tuple(images.shape[-2:]), self.patch_size)
         return self.patch_embed(images)[0], grid_size
 
+    def patchify_own_grid(self, images: Tensor) -> Tensor:
+        """As :meth:`patchify`, for images of ``img_size`` only: (B, N, D).
+
+        Raises:
+            ValueError: If the images have another grid, or as :meth:`patchify`.
+        """
+        patches, grid_size = self.patchify(images)
+        if grid_size != self.grid_size:
+            raise ValueError(
+                f'the model tells {self.grid_size} places apart, but images of shape '
+                f'{tuple(images.shape)} have {grid_size}; crop them to img_size or set '
+                'the img_size of the backbone'
+            )
+        return patches
+
     def patch_positions(self, grid_size: GridSize | None = None) -> Tensor:
         """Position embeddings of the patches, resampled if the grid is another.
 
@@ -167,15 +179,19 @@ class PositionViT(VisionTransformer):
         )
         return pos_embed[:, self.num_extra_tokens :]
 
-    def encode(self, patches: Tensor) -> tuple[Tensor, ...]:
+    def encode(
+        self, patches: Tensor, out_indices: Collection[int] | None = None
+    ) -> tuple[Tensor, ...]:
         """Run the encoder over patch tokens that already carry their positions.
 
         Args:
             patches: (B, V, D), any number of patches in any order.
+            out_indices: Layers wanted, from 0; by default the backbone's own.
 
         Returns:
             One (B, P + V, D) for each of ``out_indices``; the last layer's is normed.
         """
+        out_indices = self.out_indices if out_indices is None else out_indices
         x = patches
         if self.cls_token is not None:
             cls_token = self.cls_token + self.pos_embed[:, : self.num_extra_tokens]
@@ -190,7 +206,7 @@ class PositionViT(VisionTransformer):
                 x = layer(x)
             if index == self.num_layers - 1 and self.final_norm:
                 x = self.norm1(x)
-            if index in self.out_indices:
+            if index in out_indices:
                 outputs.append(x)
         return tuple(outputs)
 

@@ -16,6 +16,7 @@ from mmpretrain.models.backbones.vit_sam import (
 from mmpretrain.models.utils import MultiheadAttention
 from torch import Tensor, nn
 
+from mmpospretrain.checks import check_at_least
 from mmpospretrain.registry import MODELS
 
 from ..positions import GridSize
@@ -65,8 +66,7 @@ class ViTDet(PositionViT):
             out_type='featmap',
             **kwargs,
         )
-        if window_size < 0:
-            raise ValueError(f'window_size must be at least 0, got {window_size}')
+        check_at_least('window_size', window_size, 0)
         if global_layers is None:
             if window_size and self.num_layers % 4:
                 raise ValueError(

@@ -7,6 +7,7 @@ from mmengine.model import BaseModule
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from torch import Tensor, nn
 
+from mmpospretrain.checks import check_at_least
 from mmpospretrain.registry import MODELS
 
 from ..positions import GridSize
@@ -48,8 +49,7 @@ class PositionHead(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        if depth < 0:
-            raise ValueError(f'depth must be at least 0, got {depth}')
+        check_at_least('depth', depth, 0)
         if depth and decoder_dims % num_heads:
             raise ValueError(
                 f'num_heads {num_heads} does not divide decoder_dims {decoder_dims}'

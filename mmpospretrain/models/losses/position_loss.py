@@ -8,6 +8,7 @@ from mmengine.dist import all_reduce
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmpospretrain.checks import check_at_least
 from mmpospretrain.registry import MODELS
 
 from ..positions import GridSize, grid_distance
@@ -92,8 +93,7 @@ class PositionLoss(nn.Module):
         self, grid_size: GridSize, sigma: float = 0.0, distance: str = 'euclidean'
     ) -> None:
         super().__init__()
-        if not sigma >= 0:
-            raise ValueError(f'sigma must be at least 0, got {sigma}')
+        check_at_least('sigma', sigma, 0)
         # Not persistent: the schedule sets σ from the iteration, a checkpoint that
         # carried it could only disagree. A tensor, so that a new σ needs neither a
         # transfer nor a recompilation.

@@ -11,6 +11,7 @@ from mmengine.model import BaseModule
 from mmpretrain.models.utils import LayerNorm2d
 from torch import Tensor, nn
 
+from mmpospretrain.checks import check_at_least
 from mmpospretrain.registry import MODELS
 
 
@@ -42,8 +43,7 @@ class SimpleFPN(BaseModule):
         super().__init__(init_cfg)
         if in_channels % 4:
             raise ValueError(f'in_channels must be divisible by 4, got {in_channels}')
-        if num_outs < 4:
-            raise ValueError(f'num_outs must be at least 4, got {num_outs}')
+        check_at_least('num_outs', num_outs, 4)
         half, quarter = in_channels // 2, in_channels // 4
         self.num_outs = num_outs
         resample = {

@@ -9,18 +9,20 @@ from .grid import (
 )
 from .masking import (
     BlockIds,
-    check_ratio,
+    gather_blocks,
     gather_tokens,
     multiblock_ids,
     num_kept,
     random_mask,
     shuffle_ids,
 )
+from .noise import correlated_noise
 
 __all__ = [
     'BlockIds',
     'GridSize',
-    'check_ratio',
+    'correlated_noise',
+    'gather_blocks',
     'gather_tokens',
     'grid_coordinates',
     'grid_distance',

@@ -10,6 +10,8 @@ import torch
 from mmpretrain.models.utils import build_2d_sincos_position_embedding
 from torch import Tensor
 
+from mmpospretrain.checks import check_choice
+
 DISTANCES = ('euclidean', 'squared')
 
 GridSize = tuple[int, int]
@@ -72,8 +74,7 @@ def grid_distance(grid_size: GridSize, distance: str = 'euclidean') -> Tensor:
     Raises:
         ValueError: On an unknown ``distance``.
     """
-    if distance not in DISTANCES:
-        raise ValueError(f'distance must be one of {DISTANCES}, got {distance!r}')
+    check_choice('distance', distance, DISTANCES)
     coordinates = grid_coordinates(grid_size)
     # From the differences, not from `torch.cdist`: its matrix-product path loses the
     # exact zeros that one-hot targets rely on.

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmpospretrain.checks import check_ratio
+
 from .grid import GridSize
 
 MAX_DRAWS = 100  # of places, before the sizes are called impossible
@@ -34,26 +36,6 @@ def num_kept(num: int, ratio: float, minimum: int = 1) -> int:
     """
     check_ratio('ratio', ratio, closed=True)
     return max(minimum, int(num * (1 - Fraction(str(ratio)))))
-
-
-def check_ratio(
-    name: str, ratio: float, *, low_open: bool = False, closed: bool = False
-) -> None:
-    """Raise a ValueError that names the ratio, its value and its range.
-
-    Args:
-        name: Name of the option, as the user knows it.
-        ratio: Value to check.
-        low_open: Whether 0 is excluded.
-        closed: Whether 1 is included.
-    """
-    above = ratio > 0 if low_open else ratio >= 0
-    below = ratio <= 1 if closed else ratio < 1
-    if not (above and below):
-        raise ValueError(
-            f'{name} must lie in {"(" if low_open else "["}0, 1'
-            f'{"]" if closed else ")"}, got {ratio}'
-        )
 
 
 def shuffle_ids(
@@ -114,6 +96,27 @@ class BlockIds(NamedTuple):
     """(B, C) long, ascending."""
     targets: Tensor
     """(B, T, K) long: T blocks of one size, row-major each."""
+    target_size: GridSize
+    """Rows and columns of a block; K is their product."""
+
+    def to(self, device: torch.device | str | None) -> 'BlockIds':
+        """The same on another device."""
+        return self._replace(
+            context=self.context.to(device), targets=self.targets.to(device)
+        )
+
+
+def gather_blocks(tokens: Tensor, ids: Tensor) -> Tensor:
+    """Pick blocks of tokens by id.
+
+    Args:
+        tokens: (B, N, D).
+        ids: (B, T, K), patch ids.
+
+    Returns:
+        (B, T, K, D).
+    """
+    return gather_tokens(tokens, ids.flatten(1)).unflatten(1, ids.shape[1:])
 
 
 def multiblock_ids(
@@ -158,15 +161,17 @@ def multiblock_ids(
         if not 0 < low <= high or ('scale' in name and high > 1):
             raise ValueError(f'{name} must be an ascending range, got {(low, high)}')
 
-    lows, highs = torch.tensor(list(ranges.values())).unbind(1)
+    lows, highs = torch.tensor([*ranges.values()], device='cpu').unbind(1)
     scale, aspect, share = torch.lerp(
-        lows, highs, torch.rand(3, generator=generator)
+        lows, highs, torch.rand(3, generator=generator, device='cpu')
     ).tolist()
     target = _block_size(grid_size, scale, aspect)
     context = _block_size(grid_size, share, 1.0)
-    corners = torch.zeros(batch_size, num_targets, 2, dtype=torch.long)
-    visible = torch.zeros(batch_size, math.prod(grid_size), dtype=torch.bool)
-    short = torch.arange(batch_size)  # images without a context that is large enough
+    corners = torch.zeros(batch_size, num_targets, 2, dtype=torch.long, device='cpu')
+    visible = corners.new_zeros(batch_size, math.prod(grid_size), dtype=torch.bool)
+    short = torch.arange(
+        batch_size, device='cpu'
+    )  # images without a context that is large enough
     for _ in range(MAX_DRAWS):
         shape = len(short), num_targets
         corners[short] = _corners(*shape, grid_size, target, generator)
@@ -185,13 +190,15 @@ def multiblock_ids(
         )
 
     count = int(visible.sum(1).min())
-    noise = torch.rand(visible.shape, generator=generator).masked_fill(~visible, 2.0)
-    rows, cols = (torch.arange(side) for side in target)
+    noise = torch.rand(visible.shape, generator=generator, device='cpu')
+    noise = noise.masked_fill(~visible, 2.0)
+    rows, cols = (torch.arange(side, device='cpu') for side in target)
     block = (rows[:, None] * grid_size[1] + cols).flatten()  # (K,)
     first = corners[..., 0] * grid_size[1] + corners[..., 1]  # (B, T)
     return BlockIds(
         context=noise.argsort(1)[:, :count].sort(1).values,
         targets=first[..., None] + block,
+        target_size=target,
     )
 
 
@@ -216,7 +223,8 @@ def _corners(
     """Uniform places of blocks: their first rows and columns, (B, T, 2)."""
     limits = [most - side + 1 for most, side in zip(grid_size, block, strict=True)]
     draws = [
-        torch.randint(limit, (batch_size, num), generator=generator) for limit in limits
+        torch.randint(limit, (batch_size, num), generator=generator, device='cpu')
+        for limit in limits
     ]
     return torch.stack(draws, dim=-1)
 
@@ -224,8 +232,10 @@ def _corners(
 def _cover(corners: Tensor, grid_size: GridSize, block: GridSize) -> Tensor:
     """The patches in blocks: (B, T, 2) to bool (B, T, N)."""
     rows, cols = (
-        (torch.arange(grid_size[axis]) >= corners[..., axis, None])
-        & (torch.arange(grid_size[axis]) < corners[..., axis, None] + block[axis])
-        for axis in (0, 1)
+        (place >= corners[..., axis, None])
+        & (place < corners[..., axis, None] + block[axis])
+        for axis, place in enumerate(
+            torch.arange(side, device=corners.device) for side in grid_size
+        )
     )
     return (rows[..., :, None] & cols[..., None, :]).flatten(-2)

@@ -23,11 +23,11 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmpospretrain.checks import check_choice, check_ratio
 from mmpospretrain.registry import MODELS
 
 from ..losses.position_loss import position_accuracy
 from ..positions import (
-    check_ratio,
     gather_tokens,
     num_kept,
     random_mask,
@@ -131,11 +131,7 @@ class DropPos(BaseSelfSupervisor):
                 f'temperature must be above 0, or None for no attentive '
                 f'reconstruction, got {temperature}'
             )
-        if affinity_source not in AFFINITY_SOURCES:
-            raise ValueError(
-                f'affinity_source must be one of {AFFINITY_SOURCES}, '
-                f'got {affinity_source!r}'
-            )
+        check_choice('affinity_source', affinity_source, AFFINITY_SOURCES)
         backbone = MODELS.build(backbone)
         if backbone.cls_token is None:
             raise ValueError(
@@ -189,22 +185,11 @@ class DropPos(BaseSelfSupervisor):
             ``loss``, and for the log ``position_acc`` in percent over dropped
             positions and the smoothing width ``sigma``.
         """
-        patches = self.patchify(inputs)  # (B, N, D)
+        patches = self.backbone.patchify_own_grid(inputs)  # (B, N, D)
         masks = self.draw_masks(len(inputs), device=inputs.device)
         features = self.encode_visible(patches, masks)  # (B, 1 + V, D)
         loss, log = self.locate(patches, masks, features)
         return dict(loss=loss, **log)
-
-    def patchify(self, inputs: Tensor) -> Tensor:
-        """Patch tokens (B, N, D) without positions; the grid must be the backbone's."""
-        patches, grid_size = self.backbone.patchify(inputs)
-        if grid_size != self.backbone.grid_size:
-            raise ValueError(
-                f'the model tells {self.backbone.grid_size} places apart, but images '
-                f'of shape {tuple(inputs.shape)} have {grid_size}; crop them to '
-                f'img_size or set the img_size of the backbone'
-            )
-        return patches
 
     def draw_masks(
         self,
@@ -289,7 +274,8 @@ class DropPos(BaseSelfSupervisor):
         masks = self.draw_masks(
             len(inputs), mask_ratio, pos_mask_ratio, generator, inputs.device
         )
-        features = self.encode_visible(self.patchify(inputs), masks)
+        patches = self.backbone.patchify_own_grid(inputs)
+        features = self.encode_visible(patches, masks)
         predicted = self.head(features).argmax(dim=-1)  # (B, V)
         return Reconstruction(masks.visible, masks.dropped, predicted)
 
@@ -352,7 +338,7 @@ class DropPosMAE(DropPos):
         self, inputs: Tensor, data_samples: list[DataSample] | None = None
     ) -> dict[str, Tensor]:
         """One training step: as :meth:`DropPos.loss`, with ``loss_pixel`` added."""
-        patches = self.patchify(inputs)
+        patches = self.backbone.patchify_own_grid(inputs)
         masks = self.draw_masks(len(inputs), device=inputs.device)
         features = self.encode_visible(patches, masks)
         loss, log = self.locate(patches, masks, features)

@@ -1,0 +1,40 @@
+# I-JEPA as StoP builds on it: four target blocks, a predictor of six blocks, 384 wide.
+model = dict(
+    type='mmpospretrain.IJEPA',
+    num_targets=4,
+    target_scale=(0.15, 0.2),
+    target_aspect=(0.75, 1.5),
+    context_scale=(0.85, 1.0),
+    min_context=10,
+    backbone=dict(
+        type='mmpospretrain.PositionViT',
+        arch='base',
+        img_size=224,
+        patch_size=16,
+        with_cls_token=False,
+    ),
+    neck=dict(
+        type='mmpospretrain.LatentPredictor', embed_dims=384, depth=6, num_heads=12
+    ),
+    init_cfg=[
+        dict(type='TruncNormal', layer=['Linear', 'Conv2d'], std=0.02),
+        dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
+    ],
+)
+
+custom_hooks = [
+    dict(
+        type='mmpospretrain.TeacherHook',
+        teacher='target_encoder',
+        student='backbone',
+        start=0.996,
+        end=1.0,
+    ),
+    dict(
+        type='mmpospretrain.WeightDecayScheduleHook',
+        start=0.04,
+        end=0.4,
+        shape='cosine',
+    ),
+    dict(type='mmpospretrain.CollapseWatchHook'),
+]

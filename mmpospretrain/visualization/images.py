@@ -1,0 +1,49 @@
+"""Images as users name them, ready for a model and for a picture."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..datasets import read_image
+from ..datasets.image_source import EXTENSIONS
+
+
+def find_images(sources: list[Path], limit: int) -> list[Path]:
+    """Image files, and those in folders, in order.
+
+    Raises:
+        FileNotFoundError: If there is nothing at a source, or no image at all.
+    """
+    images = []
+    for source in sources:
+        if source.is_dir():
+            files = sorted(source.rglob('*'))
+            images += [file for file in files if file.suffix.lower() in EXTENSIONS]
+        elif source.is_file():
+            images.append(source)
+        else:
+            raise FileNotFoundError(f'there is no image or folder {str(source)!r}')
+    if not images:
+        raise FileNotFoundError(f'there is no image in {", ".join(map(str, sources))}')
+    return images[:limit]
+
+
+def load_sample(path: Path, pipeline: Callable[[dict], dict]) -> dict:
+    """Read an image and run it through a pipeline that ends with ``PackInputs``.
+
+    Raises:
+        ValueError: If the file is no image.
+    """
+    try:
+        image = read_image(str(path))
+    except Exception as error:  # Pillow's plugins raise nearly anything
+        raise ValueError(f'cannot read {path}: {error}') from error
+    shape = image.shape[:2]
+    return pipeline(dict(img=image, img_path=path, img_shape=shape, ori_shape=shape))
+
+
+def as_rgb(sample: dict) -> np.ndarray:
+    """The image of a sample as the model sees it, (H, W, 3) uint8."""
+    rgb = sample['inputs'].flip(0)  # datasets read BGR
+    return np.ascontiguousarray(rgb.permute(1, 2, 0))

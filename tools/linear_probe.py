@@ -1,0 +1,222 @@
+"""How good are frozen features? ``linear_probe.py CONFIG CHECKPOINT --train --val``.
+
+Features are average-pooled patch tokens, of the last layer or of the last four side by
+side, as StoP evaluates (Tab. 1). They are extracted once and kept; logistic regression
+runs on them, and chooses its regularisation on a part of the training set. ``--knn``
+adds nearest neighbours, ``--all-layers`` shows them layer by layer.
+
+CHECKPOINT ``none`` measures random weights: what is learned has to be better. For all
+of ImageNet-1K, MMPretrain's SGD does the same in configs/transfer/classification.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pooch
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.registry import MODELS, init_default_scope
+from mmpretrain.datasets import CustomDataset
+from rich.console import Console
+from rich.table import Table
+
+from mmpospretrain.engine.cli import facts, load_config, readable_errors
+from mmpospretrain.evaluation.features import (
+    FeatureCache,
+    Features,
+    extract_features,
+    labelled_images,
+)
+from mmpospretrain.evaluation.frozen import choose_labels, knn_accuracy, linear_probe
+from mmpospretrain.models import PositionViT
+from mmpospretrain.visualization import plot_curve
+from mmpospretrain.zoo import load_backbone
+
+LAYERS = {'last': slice(-1, None), 'last4': slice(-4, None)}
+IMAGES = 'folder with a folder for each class, or a text file of "path label" lines'
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description='Classify by frozen features.')
+    add = parser.add_argument
+    add('config', help='config file of a pre-training')
+    add('checkpoint', help='checkpoint file, or none: random weights')
+    add('--train', required=True, type=Path, metavar='DIR', help=IMAGES)
+    add('--val', required=True, type=Path, metavar='DIR', help='likewise')
+    add('--layers', choices=[*LAYERS], default='last', help='default: last')
+    add(
+        '--labels',
+        default='100%',
+        metavar='SHARE',
+        help='share or number of the training labels: 1%%, 100%%, 1000; of all classes '
+        'alike, at random. For a given list, make it the --train file',
+    )
+    add('--knn', type=int, metavar='K', help='also by the K nearest neighbours (20)')
+    add('--all-layers', action='store_true', help='nearest neighbours by each layer')
+    add('--seed', type=int, default=0, help='of labels, of splits, of random weights')
+    add('--batch-size', type=int, default=64, metavar='B')
+    add('--num-workers', type=int, default=2, metavar='N', help='to read images')
+    add(
+        '--out',
+        type=Path,
+        metavar='DIR',
+        help='where results and features go; by default the folder of the checkpoint',
+    )
+    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    args = parser.parse_args()
+    if args.all_layers and not args.knn:
+        args.knn = 20
+    return args
+
+
+def build_backbone(cfg: Config, checkpoint: str, seed: int) -> PositionViT:
+    """The backbone of a pre-training, frozen.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If it does not fit, or the config has another kind of backbone.
+    """
+    torch.manual_seed(seed)
+    backbone = MODELS.build({**cfg.model.backbone, 'init_cfg': None})
+    if not isinstance(backbone, PositionViT):
+        raise ValueError(
+            f'the backbone of this config is a {type(backbone).__name__}; frozen '
+            'features are those of a PositionViT'
+        )
+    if checkpoint == 'none':
+        backbone.init_weights()
+    else:
+        load_backbone(backbone, checkpoint)
+    return backbone.to(get_device()).eval()
+
+
+class Extractor:
+    """Features of data sets by one backbone, kept on disk.
+
+    Args:
+        args: Command line.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        cfg = load_config(args.config, args.cfg_options)
+        init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+        if 'val_pipeline' not in cfg:
+            raise ValueError(f'{args.config} has no val_pipeline, for images to probe')
+        self.pipeline = [dict(type='LoadImageFromFile'), *cfg.val_pipeline]
+        self.backbone = build_backbone(cfg, args.checkpoint, args.seed)
+        device = next(self.backbone.parameters()).device
+        self.preprocessor = MODELS.build(cfg.data_preprocessor).to(device)
+        number = self.backbone.num_layers
+        first = 0 if args.all_layers else max(0, number + LAYERS[args.layers].start)
+        self.layers = range(first, number)
+        known = args.checkpoint == 'none'
+        self.cache = FeatureCache(
+            args.out / 'features',
+            dict(
+                weights=args.seed if known else pooch.file_hash(args.checkpoint),
+                backbone=cfg.model.backbone.to_dict(),
+                pipeline=self.pipeline,
+                preprocessor=cfg.data_preprocessor.to_dict(),
+            ),
+        )
+
+    def __call__(self, dataset: CustomDataset, title: str) -> Features:
+        """Features of a data set, from the cache if they are there."""
+        path = self.cache.path(dataset, self.layers)
+        features = self.cache.load(path)
+        if features is None:
+            features = extract_features(
+                self.backbone,
+                self.preprocessor,
+                dataset,
+                self.layers,
+                self.args.batch_size,
+                self.args.num_workers,
+                title,
+            )
+            self.cache.save(path, features)
+        return features
+
+
+def evaluate(args: argparse.Namespace) -> dict[str, Any]:
+    """Everything that was asked for, in percent."""
+    extract = Extractor(args)
+    train = labelled_images(args.train, extract.pipeline)
+    val = labelled_images(args.val, extract.pipeline, like=train)
+    labels = np.array([train.get_data_info(i)['gt_label'] for i in range(len(train))])
+    chosen = choose_labels(labels, args.labels, args.seed)
+    train = train.get_subset(chosen.tolist())
+    features = extract(train, 'training images'), extract(val, 'validation images')
+    result: dict[str, Any] = dict(
+        layers=args.layers, train_images=len(train), val_images=len(val)
+    )
+    ours = [f.select(LAYERS[args.layers]) for f in features]
+    with Console().status('logistic regression'):
+        result['linear'], result['C'] = linear_probe(*ours, seed=args.seed)
+    if args.knn:
+        with Console().status('nearest neighbours'):
+            result['knn'] = knn_accuracy(*ours, args.knn)
+            if args.all_layers:
+                result['knn_by_layer'] = {
+                    layer + 1: knn_accuracy(
+                        *(f.select(slice(i, i + 1)) for f in features), args.knn
+                    )
+                    for i, layer in enumerate(extract.layers)
+                }
+    counts = np.bincount(features[1].labels)
+    result['chance'] = 100 * counts.max() / counts.sum()
+    return result
+
+
+def to_rich(result: dict[str, Any], args: argparse.Namespace) -> Table:
+    """The table as printed."""
+    table = Table(
+        title=f'Top-1 of {result["val_images"]} images, %',
+        caption=f'{result["train_images"]} labels; '
+        f'the most frequent class: {result["chance"]:.1f}',
+    )
+    table.add_column('frozen features')
+    table.add_column('top-1', justify='right')
+    linear = f'{args.layers}, logistic regression, C = {result["C"]:g}'
+    table.add_row(linear, f'{result["linear"]:.2f}')
+    if args.knn:
+        table.add_row(f'{args.layers}, {args.knn} neighbours', f'{result["knn"]:.2f}')
+    for layer, accuracy in result.get('knn_by_layer', {}).items():
+        table.add_row(f'layer {layer}, {args.knn} neighbours', f'{accuracy:.2f}')
+    return table
+
+
+def main() -> None:
+    """Evaluate, print, write."""
+    args = parse_args()
+    with readable_errors():
+        if args.checkpoint != 'none' and not Path(args.checkpoint).is_file():
+            raise FileNotFoundError(f'there is no checkpoint {args.checkpoint!r}')
+        if args.out is None:
+            random = Path('work_dirs/random')
+            parent = Path(args.checkpoint).parent
+            args.out = random if args.checkpoint == 'none' else parent
+        result = evaluate(args)
+        Console().print(to_rich(result, args))
+        written = ['linear_probe.json']
+        arguments = {key: str(value) for key, value in vars(args).items()}
+        report = dict(arguments=arguments, **result, facts=facts())
+        text = json.dumps(report, indent=2) + '\n'
+        (args.out / written[0]).write_text(text, encoding='utf-8')
+        if args.all_layers:
+            curve = {Path(args.checkpoint).stem: result['knn_by_layer']}
+            chance = f'most frequent class, {result["chance"]:.1f} %', result['chance']
+            figure = plot_curve(curve, 'kNN top-1, %', chance, xlabel='layer')
+            figure.savefig(args.out / 'knn_by_layer.png', dpi=150)
+            written.append('knn_by_layer.png')
+        print(f'wrote {" and ".join(str(args.out / name) for name in written)}')
+
+
+if __name__ == '__main__':
+    main()
