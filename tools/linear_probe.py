@@ -6,7 +6,7 @@ runs on them, and chooses its regularisation on a part of the training set. ``--
 adds nearest neighbours, ``--all-layers`` shows them layer by layer.
 
 CHECKPOINT ``none`` measures random weights: what is learned has to be better. For all
-of ImageNet-1K, MMPretrain's SGD does the same in configs/transfer/classification.
+of ImageNet-1K, MMPretrain's SGD trains a head in configs/transfer/classification.
 """
 
 import argparse
@@ -20,21 +20,27 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
-from mmpretrain.datasets import CustomDataset
 from rich.console import Console
 from rich.table import Table
 
-from mmpospretrain.engine.cli import facts, load_config, readable_errors
+from mmpospretrain.datasets import ImageFolder
+from mmpospretrain.engine.cli import (
+    facts,
+    load_config,
+    readable_errors,
+)
 from mmpospretrain.evaluation.features import (
     FeatureCache,
     Features,
     extract_features,
+    frozen_encoder,
     labelled_images,
+    labels_of,
 )
 from mmpospretrain.evaluation.frozen import choose_labels, knn_accuracy, linear_probe
 from mmpospretrain.models import PositionViT
 from mmpospretrain.visualization import plot_curve
-from mmpospretrain.zoo import load_backbone
+from mmpospretrain.zoo import load_backbone, local_file
 
 LAYERS = {'last': slice(-1, None), 'last4': slice(-4, None)}
 IMAGES = 'folder with a folder for each class, or a text file of "path label" lines'
@@ -83,11 +89,7 @@ def build_backbone(cfg: Config, checkpoint: str, seed: int) -> PositionViT:
     """
     torch.manual_seed(seed)
     backbone = MODELS.build({**cfg.model.backbone, 'init_cfg': None})
-    if not isinstance(backbone, PositionViT):
-        raise ValueError(
-            f'the backbone of this config is a {type(backbone).__name__}; frozen '
-            'features are those of a PositionViT'
-        )
+    backbone = frozen_encoder(backbone)
     if checkpoint == 'none':
         backbone.init_weights()
     else:
@@ -108,25 +110,25 @@ class Extractor:
         init_default_scope(cfg.get('default_scope', 'mmpretrain'))
         if 'val_pipeline' not in cfg:
             raise ValueError(f'{args.config} has no val_pipeline, for images to probe')
-        self.pipeline = [dict(type='LoadImageFromFile'), *cfg.val_pipeline]
+        self.pipeline = cfg.val_pipeline
         self.backbone = build_backbone(cfg, args.checkpoint, args.seed)
         device = next(self.backbone.parameters()).device
         self.preprocessor = MODELS.build(cfg.data_preprocessor).to(device)
         number = self.backbone.num_layers
         first = 0 if args.all_layers else max(0, number + LAYERS[args.layers].start)
         self.layers = range(first, number)
-        known = args.checkpoint == 'none'
+        random = args.checkpoint == 'none'
         self.cache = FeatureCache(
             args.out / 'features',
             dict(
-                weights=args.seed if known else pooch.file_hash(args.checkpoint),
+                weights=args.seed if random else pooch.file_hash(args.checkpoint),
                 backbone=cfg.model.backbone.to_dict(),
                 pipeline=self.pipeline,
                 preprocessor=cfg.data_preprocessor.to_dict(),
             ),
         )
 
-    def __call__(self, dataset: CustomDataset, title: str) -> Features:
+    def __call__(self, dataset: ImageFolder, title: str) -> Features:
         """Features of a data set, from the cache if they are there."""
         path = self.cache.path(dataset, self.layers)
         features = self.cache.load(path)
@@ -149,8 +151,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     extract = Extractor(args)
     train = labelled_images(args.train, extract.pipeline)
     val = labelled_images(args.val, extract.pipeline, like=train)
-    labels = np.array([train.get_data_info(i)['gt_label'] for i in range(len(train))])
-    chosen = choose_labels(labels, args.labels, args.seed)
+    chosen = choose_labels(np.array(labels_of(train)), args.labels, args.seed)
     train = train.get_subset(chosen.tolist())
     features = extract(train, 'training images'), extract(val, 'validation images')
     result: dict[str, Any] = dict(
@@ -196,8 +197,8 @@ def main() -> None:
     """Evaluate, print, write."""
     args = parse_args()
     with readable_errors():
-        if args.checkpoint != 'none' and not Path(args.checkpoint).is_file():
-            raise FileNotFoundError(f'there is no checkpoint {args.checkpoint!r}')
+        if args.checkpoint != 'none':
+            args.checkpoint = str(local_file(args.checkpoint))
         if args.out is None:
             random = Path('work_dirs/random')
             parent = Path(args.checkpoint).parent

@@ -12,6 +12,7 @@
 
 source "$(dirname -- "${BASH_SOURCE[0]}")/launch.sh"
 [[ $# -ge 4 ]] || usage
+[[ $4 != -* ]] || usage "WORK_DIR is missing: the fourth argument is '$4'."
 
 launch_srun "$1" "$2" \
     "$TOOLS/train.py" "$3" --work-dir="$4" --launcher=slurm "${@:5}"

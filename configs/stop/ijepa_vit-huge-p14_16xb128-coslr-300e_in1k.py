@@ -1,7 +1,7 @@
 # I-JEPA ViT-H/14, 300 epochs of ImageNet-1K.
 #
 # GPUS=16 bash tools/slurm_train.sh PARTITION JOB \
-#     configs/stop/ijepa_vit-huge-p14_16xb128-coslr-300e_in1k.py --amp
+#     configs/stop/ijepa_vit-huge-p14_16xb128-coslr-300e_in1k.py WORK_DIR --amp
 #
 # Hardware: not named by the paper; not run by this project.
 # Reported by the paper of StoP: linear probe on ImageNet-1K 78.2 top-1 (last layer),

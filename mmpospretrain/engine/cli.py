@@ -77,7 +77,7 @@ def set_data(cfg: Config, source: str) -> None:
         set_data_root(cfg, source)
         return
     train, val = resolve_image_source(source)
-    set_knn_data(cfg, source)
+    set_knn_data(cfg, source, cfg.train_dataloader.dataset.get('data_root'))
     for name, images in zip(LOADERS, (train, val, val), strict=True):
         if not cfg.get(name):
             continue
@@ -92,18 +92,19 @@ def set_data(cfg: Config, source: str) -> None:
         )
 
 
-def set_knn_data(cfg: Config, source: str) -> None:
-    """Point kNN at the labels in a folder, or do without."""
+def set_knn_data(cfg: Config, source: str, old: str | None) -> None:
+    """Point kNN that used labels of the old data at those of the new, or do without.
+
+    kNN on data of its own stays.
+    """
     hooks = cfg.get('custom_hooks') or []
     for hook in [h for h in hooks if h.type == 'mmpospretrain.KNNHook']:
-        for dataset in (hook.train, hook.val):
+        moved = [d for d in (hook.train, hook.val) if d.get('data_root') == old]
+        for dataset in moved:
             dataset.data_root = source
-        missing = [
-            path
-            for path in (Path(source, d.ann_file) for d in (hook.train, hook.val))
-            if not path.is_file()
-        ]
-        if missing:
+        parts = ((d, d.get('ann_file') or d.get('data_prefix') or '') for d in moved)
+        paths = (Path(d.data_root, part) for d, part in parts)
+        if missing := [path for path in paths if not path.exists()]:
             hooks.remove(hook)
             print_log(
                 f'there is no {missing[0]}: training goes without kNN accuracy',
@@ -115,23 +116,40 @@ def set_knn_data(cfg: Config, source: str) -> None:
 def set_pretrained(cfg: Config, checkpoint: str) -> None:
     """Start the backbone of a fine-tuning from a checkpoint, or ``'none'``: scratch.
 
-    Where the config leaves it open, the backbone has a [CLS] token if the checkpoint
-    has.
-
     Raises:
         FileNotFoundError: If there is no such file.
     """
     if checkpoint == 'none':
         cfg.model.backbone.init_cfg = None
         return
-    if '://' not in checkpoint and not Path(checkpoint).expanduser().is_file():
-        raise FileNotFoundError(f'there is no checkpoint {checkpoint!r}')
-    backbone = cfg.model.backbone
-    backbone.init_cfg = dict(
+    check_checkpoint(checkpoint)
+    cfg.model.backbone.init_cfg = dict(
         type='mmpospretrain.PretrainedBackbone', checkpoint=checkpoint
     )
-    if backbone.get('type') == 'mmpospretrain.PositionViT':
-        backbone.setdefault('with_cls_token', has_cls_token(checkpoint))
+    match_cls_token(cfg, checkpoint)
+
+
+def match_cls_token(cfg: Config, checkpoint: str) -> None:
+    """Give the backbone of a fine-tuning a [CLS] token if its checkpoint has one.
+
+    Only where the config leaves it open. It serves checkpoints of pre-trainings and of
+    fine-tunings alike.
+    """
+    backbone = cfg.model.get('backbone', {})
+    if (
+        backbone.get('type') == 'mmpospretrain.PositionViT'
+        and 'init_cfg' in backbone
+        and 'with_cls_token' not in backbone
+    ):
+        backbone.with_cls_token = has_cls_token(checkpoint)
+
+
+def check_checkpoint(checkpoint: str) -> None:
+    """Raise a FileNotFoundError unless it is a file, an address, or ``'none'``."""
+    if checkpoint == 'none' or '://' in checkpoint:
+        return
+    if not Path(checkpoint).expanduser().is_file():
+        raise FileNotFoundError(f'there is no checkpoint {checkpoint!r}')
 
 
 def drop_validation(cfg: Config) -> None:
@@ -153,6 +171,7 @@ def load_model(cfg: Config, checkpoint: str) -> nn.Module:
         ValueError: If it belongs to another model.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
+    match_cls_token(cfg, checkpoint)
     model_cfg = {'data_preprocessor': cfg.get('data_preprocessor'), **cfg.model}
     model = MODELS.build(model_cfg).to(get_device())
     load_strict(model, checkpoint)

@@ -1,19 +1,22 @@
 """MMEngine's runner, with what users of a pre-training were missing."""
 
+import logging
 import os
 import subprocess
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import torch
 from mmengine.model import revert_sync_batchnorm
-from mmengine.optim import OptimWrapper
+from mmengine.optim import BaseOptimWrapper, OptimWrapper
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from torch import nn
 
 from mmpospretrain.registry import RUNNERS
 
 from .config_check import check_config
+from .hooks.model_access import unwrapped
 
 
 @RUNNERS.register_module()
@@ -25,6 +28,7 @@ class PretrainRunner(Runner):
       GPUs × gradient accumulation. The log shows the sum.
     - A data set smaller than a batch is an error, not a training of nothing; one of so
       few batches that the warm-up vanishes is told so.
+    - The log counts parameters that are not trained instead of naming each.
     - Distributed training runs on CPUs too, through gloo, and SyncBN is BN there.
     """
 
@@ -78,6 +82,25 @@ class PretrainRunner(Runner):
                 '--cfg-options param_scheduler.0.end'
             ) from error
 
+    def build_optim_wrapper(
+        self, optim_wrapper: OptimWrapper | dict
+    ) -> OptimWrapper | BaseOptimWrapper:
+        """As upstream, which logs a line or two for every parameter."""
+        self.logger.addFilter(says_more_than_a_parameter)
+        try:
+            return super().build_optim_wrapper(optim_wrapper)
+        finally:
+            self.logger.removeFilter(says_more_than_a_parameter)
+            model = unwrapped(self.model)
+            frozen = Counter(
+                name.partition('.')[0]
+                for name, parameter in model.named_parameters()
+                if not parameter.requires_grad
+            )
+            if frozen:
+                parts = (f'{name} ({count})' for name, count in frozen.items())
+                self.logger.info(f'Parameters that are not trained: {", ".join(parts)}')
+
     def _maybe_compile(self, target: str) -> None:
         """Compile the forward pass; upstream's whole step includes the optimizer's,
         which PyTorch's compiler gives up on.
@@ -114,6 +137,15 @@ class PretrainRunner(Runner):
             f'(= {per_gpu} per process x {self.world_size} processes x {accumulation} '
             f'accumulated) / {base} = {base_lr * batch / base:.3e}'
         )
+
+
+def says_more_than_a_parameter(record: logging.LogRecord) -> bool:
+    """Filter of what MMEngine's optimizer constructor logs."""
+    message = record.getMessage()
+    return not (
+        message.startswith('paramwise_options --')
+        or message.endswith('is skipped since its requires_grad=False')
+    )
 
 
 def init_gloo(launcher: str) -> None:

@@ -11,13 +11,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from mmengine.runner import Runner
-from mmpretrain.datasets import CustomDataset
+from mmengine.dataset import default_collate
+from mmpretrain.models import VisionTransformer
 from rich.progress import track
 from safetensors.numpy import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
+from torch.utils.data import DataLoader
 
+from mmpospretrain.datasets import ImageFolder
 from mmpospretrain.models import PositionViT
+from mmpospretrain.zoo.loading import compare_weights
 
 
 class Features(NamedTuple):
@@ -37,36 +40,39 @@ class Features(NamedTuple):
         return self.values.reshape(len(self.values), -1)
 
 
-@torch.no_grad()
-def pooled_features(
-    backbone: PositionViT, images: Tensor, layers: Sequence[int]
-) -> Tensor:
-    """Patch tokens after some layers, normed by the final norm, averaged.
+def frozen_encoder(backbone: nn.Module) -> PositionViT:
+    """The backbone whose features are evaluated: itself, or a copy of MMPretrain's ViT.
 
-    Args:
-        backbone: In evaluation mode.
-        images: Normalised, (B, C, H, W).
-        layers: Their numbers from 0, ascending.
-
-    Returns:
-        (B, L, D), float32.
+    Raises:
+        ValueError: If it is no such ViT.
     """
-    patches, grid_size = backbone.patchify(images)
-    patches = patches + backbone.patch_positions(grid_size)
-    outputs = backbone.encode(patches, out_indices=layers)
-    last = backbone.num_layers - 1
-    normed = (
-        x if layer == last and backbone.final_norm else backbone.ln1(x)
-        for layer, x in zip(layers, outputs, strict=True)
+    if isinstance(backbone, PositionViT):
+        return backbone
+    if not isinstance(backbone, VisionTransformer):
+        raise ValueError(
+            f'frozen features are those of a ViT, this is a {type(backbone).__name__}'
+        )
+    rows, _ = backbone.patch_resolution
+    encoder = PositionViT(
+        arch=backbone.arch_settings,
+        img_size=tuple(backbone.img_size),
+        patch_size=backbone.img_size[0] // rows,
+        with_cls_token=backbone.cls_token is not None,
     )
-    prefix = backbone.num_extra_tokens
-    return torch.stack([x[:, prefix:].float().mean(dim=1) for x in normed], dim=1)
+    weights = backbone.state_dict()
+    if differences := compare_weights(encoder.state_dict(), weights):
+        raise ValueError(
+            f'a {type(backbone).__name__} is no plain ViT, whose features these would '
+            f'be.\n{differences}'
+        )
+    encoder.load_state_dict(weights)
+    return encoder.to(backbone.pos_embed.device)
 
 
 def extract_features(
     backbone: PositionViT,
     preprocessor: nn.Module,
-    dataset: CustomDataset,
+    dataset: ImageFolder,
     layers: Sequence[int],
     batch_size: int = 64,
     num_workers: int = 2,
@@ -78,19 +84,18 @@ def extract_features(
         backbone: Left in the mode that it was in.
         preprocessor: Normalises; on the device of the backbone.
         dataset: With labels.
-        layers: As of :func:`pooled_features`.
+        layers: Their numbers from 0, ascending.
         batch_size: Images at once.
         num_workers: Processes that read images.
         title: Of a progress bar; none without.
     """
-    loader = Runner.build_dataloader(
-        dict(
-            dataset=dataset,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
-            collate_fn=dict(type='default_collate'),
-        )
+    # PyTorch's own: MMEngine's samplers share images among processes, and here one
+    # process may be at work alone.
+    loader = DataLoader(
+        dataset,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=default_collate,
     )
     training = backbone.training
     backbone.eval()
@@ -98,8 +103,9 @@ def extract_features(
     try:
         for batch in track(loader, title, transient=True, disable=title is None):
             batch = preprocessor(batch)
-            features = pooled_features(backbone, batch['inputs'], layers)
-            values.append(features.cpu().numpy())
+            with torch.no_grad():
+                features = backbone.pooled(batch['inputs'], layers)
+            values.append(torch.stack(features, dim=1).float().cpu().numpy())
             labels += [int(sample.gt_label) for sample in batch['data_samples']]
     finally:
         backbone.train(training)
@@ -107,15 +113,15 @@ def extract_features(
 
 
 def labelled_images(
-    source: Path, pipeline: list[dict], like: CustomDataset | None = None
-) -> CustomDataset:
+    source: Path, pipeline: list[dict], like: ImageFolder | None = None
+) -> ImageFolder:
     """A labelled data set.
 
     Args:
         source: Folder with a folder for each class; or a text file with a path and a
             class number in each line, the paths from the folder of the file or from the
             one above.
-        pipeline: Transforms, from the path to packed inputs.
+        pipeline: Transforms of an image that is read, to packed inputs.
         like: Data set whose classes this one must have.
 
     Raises:
@@ -144,14 +150,24 @@ def labelled_images(
             )
     else:
         raise FileNotFoundError(f'there is no folder or file {str(source)!r}')
-    dataset = CustomDataset(**where, pipeline=pipeline)
-    if like and (dataset.CLASSES or ()) != (like.CLASSES or ()):
-        differing = sorted({*(dataset.CLASSES or ())} ^ {*(like.CLASSES or ())})
+    dataset = ImageFolder(**where, with_label=True, pipeline=pipeline)
+    if like and dataset.CLASSES and like.CLASSES and dataset.CLASSES != like.CLASSES:
+        differing = sorted({*dataset.CLASSES} ^ {*like.CLASSES})
         raise ValueError(
             f'{source} has other classes than the training images; only one has '
             f'{", ".join(differing[:5])}'
         )
+    if like and (unknown := {*labels_of(dataset)} - {*labels_of(like)}):
+        raise ValueError(
+            f'{source} has labels that no training image has: {sorted(unknown)[:5]}; a '
+            'list numbers the classes as their folders do, in alphabetical order'
+        )
     return dataset
+
+
+def labels_of(dataset: ImageFolder) -> list[int]:
+    """The labels of all images, without reading them."""
+    return [int(dataset.get_data_info(i)['gt_label']) for i in range(len(dataset))]
 
 
 class FeatureCache:
@@ -166,7 +182,7 @@ class FeatureCache:
         self.folder = folder
         self.facts = facts
 
-    def path(self, dataset: CustomDataset, layers: Sequence[int]) -> Path:
+    def path(self, dataset: ImageFolder, layers: Sequence[int]) -> Path:
         """The file for a data set: its images by path, size and time, its labels."""
         samples = [dataset.get_data_info(index) for index in range(len(dataset))]
         stats = [Path(sample['img_path']).stat() for sample in samples]

@@ -50,11 +50,11 @@ def knn_accuracy(train: Features, val: Features, k: int = 20) -> float:
 def linear_probe(train: Features, val: Features, seed: int = 0) -> Probe:
     """Logistic regression on standardised features.
 
-    The regularisation is the best on a fifth of the training set, which is given back
-    before the last fit; the validation set has no say.
+    The regularisation is the best on a fifth of the training set, or an image of each
+    class, which is given back before the last fit; the validation set has no say.
 
     Args:
-        train: At least five images of some class and two of each.
+        train: At least two images of each class.
         val: To be classified.
         seed: Of the split.
 
@@ -67,7 +67,8 @@ def linear_probe(train: Features, val: Features, seed: int = 0) -> Probe:
             f'class {label} has a single training image, and choosing the '
             'regularisation needs two of each: ask for more labels'
         )
-    split = StratifiedShuffleSplit(1, test_size=HELD_OUT, random_state=seed)
+    held_out = max(round(HELD_OUT * len(train.labels)), len({*train.labels.tolist()}))
+    split = StratifiedShuffleSplit(1, test_size=held_out, random_state=seed)
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     name = 'logisticregression__C'
     search = GridSearchCV(classifier, {name: INVERSE_STRENGTHS}, cv=split)

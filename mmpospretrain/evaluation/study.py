@@ -11,10 +11,16 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from PIL import Image
 
 from mmpospretrain.datasets.labelled import check_layout
-from mmpospretrain.engine.cli import load_config, load_model, set_data, set_pretrained
+from mmpospretrain.engine.cli import (
+    check_checkpoint,
+    load_config,
+    load_model,
+    match_cls_token,
+    set_data,
+)
 from mmpospretrain.engine.pool import Job
 from mmpospretrain.visualization import plot_predictions, plot_seeds, read_scalars
-from mmpospretrain.zoo import has_cls_token, load_backbone
+from mmpospretrain.zoo import load_backbone
 
 from .transfer import TASKS, Comparison, Task
 
@@ -38,27 +44,26 @@ class Study:
         """What is measured."""
         return TASKS[self.name]
 
+    def _read(self, options: Mapping[str, object]) -> Config:
+        cfg = load_config(self.config, dict(options))
+        if self.data:
+            set_data(cfg, self.data)
+        return cfg
+
     @cached_property
     def all_options(self) -> dict[str, object]:
         """The options, and no [CLS] in any start if the pre-training had none."""
-        options = dict(self.options)
-        backbone = load_config(self.config, options).model.backbone
+        cfg = self._read(self.options)
         (checkpoint, *_) = self.starts.values()
-        if (
-            backbone.type == 'mmpospretrain.PositionViT'
-            and 'with_cls_token' not in backbone
-            and not has_cls_token(checkpoint)
-        ):
-            options['model.backbone.with_cls_token'] = False
-        return options
+        match_cls_token(cfg, checkpoint)
+        if cfg.model.backbone.get('with_cls_token', True):
+            return {**self.options}
+        return {**self.options, 'model.backbone.with_cls_token': False}
 
     @cached_property
     def cfg(self) -> Config:
         """The config, with the data in place."""
-        cfg = load_config(self.config, self.all_options)
-        if self.data:
-            set_data(cfg, self.data)
-        return cfg
+        return self._read(self.all_options)
 
     def check(self) -> None:
         """Fail now rather than later.
@@ -67,10 +72,11 @@ class Study:
             FileNotFoundError: If data or a checkpoint is missing.
             ValueError: If a checkpoint does not fit the backbone.
         """
-        check_layout(self.cfg)
+        check_layout(self._read(self.options))
+        for start in self.starts.values():
+            check_checkpoint(start)
         init_default_scope(self.cfg.default_scope)
         for start in self.starts.values():
-            set_pretrained(Config(dict(model=dict(backbone={}))), start)
             if start != 'none':
                 backbone = {**self.cfg.model.backbone, 'init_cfg': None}
                 load_backbone(MODELS.build(backbone), start)

@@ -136,14 +136,25 @@ def load_backbone(
     return line
 
 
+def local_file(source: str) -> Path:
+    """Where a checkpoint is on this machine; it is downloaded if need be.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    if source.startswith(('http://', 'https://')):
+        return download(source)
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f'there is no checkpoint {source!r}')
+    return path
+
+
 def _read(source: str, map_location: str) -> tuple[dict[str, Any], str]:
     """A checkpoint, and its name for the log, with the hash where there is a file."""
-    if source.startswith(('http://', 'https://')):
-        path = download(source)
-    elif '://' in source:
+    if '://' in source and not source.startswith(('http://', 'https://')):
         return CheckpointLoader.load_checkpoint(source, map_location), source
-    else:
-        path = Path(source).expanduser()
+    path = local_file(source)
     content = load_checkpoint_file(path, map_location)
     return content, f'{source} (sha256 {pooch.file_hash(str(path))[:8]})'
 

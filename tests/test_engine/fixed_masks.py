@@ -47,10 +47,11 @@ class Losses(Hook):
         self.lr = runner.optim_wrapper.param_groups[0]['lr']
 
 
-if __name__ == '__main__':
+def run(model_type: str) -> None:
+    """Train a config from the command line with another type of model."""
     config, out = sys.argv[1:]
     cfg = Config.fromfile(config)
-    cfg.model.type = 'mmpospretrain.FixedMasks'
+    cfg.model.type = model_type
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     runner = PretrainRunner.from_cfg(cfg)
     losses = Losses()
@@ -66,3 +67,7 @@ if __name__ == '__main__':
             ),
             out,
         )
+
+
+if __name__ == '__main__':
+    run('mmpospretrain.FixedMasks')

@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import pytest
+import torch
 
-from mmpospretrain.engine.cli import load_config
+from mmpospretrain.engine.cli import load_config, set_data, set_pretrained
+from mmpospretrain.evaluation.study import Study
 
-CONFIG = (
-    Path(__file__).parents[2] / 'configs/droppos/droppos_vit-tiny-p16_photoshapes.py'
-)
+CONFIGS = Path(__file__).parents[2] / 'configs'
+CONFIG = CONFIGS / 'droppos/droppos_vit-tiny-p16_photoshapes.py'
+UPERNET = CONFIGS / 'transfer/segmentation/upernet_vit-tiny-p16_photoshapes.py'
+DETECTOR = CONFIGS / 'transfer/detection/mask-rcnn_vitdet-tiny-p16_photoshapes.py'
 
 
 def test_load_config():
@@ -26,3 +29,57 @@ def test_load_config_of_another_library():
 def test_no_config():
     with pytest.raises(FileNotFoundError, match=r"no config 'nowhere\.py'"):
         load_config('nowhere.py')
+
+
+@pytest.fixture(params=[True, False], ids=['cls', 'no cls'])
+def checkpoint(request, tmp_path):
+    """What is looked at of a checkpoint, and whether it has a [CLS]."""
+    names = ['pos_embed', 'cls_token'] if request.param else ['pos_embed']
+    weights = {f'backbone.{name}': torch.zeros(1) for name in names}
+    torch.save({'state_dict': weights}, tmp_path / 'some.pth')
+    return str(tmp_path / 'some.pth'), request.param
+
+
+def test_a_backbone_has_a_cls_token_if_its_checkpoint_has(checkpoint):
+    path, has_cls = checkpoint
+    cfg = load_config(str(UPERNET))
+    set_pretrained(cfg, path)
+    assert cfg.model.backbone.with_cls_token == has_cls
+    assert cfg.model.backbone.init_cfg.checkpoint == path
+    cfg = load_config(str(UPERNET), {'model.backbone.with_cls_token': True})
+    set_pretrained(cfg, path)
+    assert cfg.model.backbone.with_cls_token
+    cfg = load_config(str(DETECTOR))
+    set_pretrained(cfg, path)
+    assert 'with_cls_token' not in cfg.model.backbone
+
+
+def test_all_starts_of_a_study_are_one_architecture(checkpoint, tmp_path):
+    path, has_cls = checkpoint
+    starts = {'pre-trained': path, 'scratch': 'none'}
+    study = Study('segmentation', str(UPERNET), None, {}, starts, 1, 1, tmp_path)
+    option = 'model.backbone.with_cls_token=False'
+    for job in study.jobs():
+        assert (option in job.arguments) == (not has_cls)
+    assert study.cfg.model.backbone.get('with_cls_token', True) == has_cls
+
+
+def test_labels_for_knn_come_with_the_data(tmp_path, image_folder):
+    cfg = load_config(str(CONFIG))
+    (tmp_path / 'labels').mkdir()
+    for split in ('train', 'val'):
+        (tmp_path / split).symlink_to(image_folder / split)
+        (tmp_path / f'labels/{split}.txt').touch()
+    set_data(cfg, str(tmp_path))
+    (hook,) = [hook for hook in cfg.custom_hooks if 'KNN' in hook.type]
+    assert hook.train.data_root == hook.val.data_root == str(tmp_path)
+    # Labels of one's own, as configs/stop/README.md has them, stay.
+    cfg = load_config(str(CONFIG))
+    for dataset in (cfg.custom_hooks[-1].train, cfg.custom_hooks[-1].val):
+        dataset.pop('ann_file')
+        dataset.data_root = 'data/mine'
+    set_data(cfg, str(image_folder))
+    assert cfg.custom_hooks[-1].train.data_root == 'data/mine'
+    cfg = load_config(str(CONFIG))
+    set_data(cfg, str(image_folder))
+    assert not [hook for hook in cfg.custom_hooks if 'KNN' in hook.type]

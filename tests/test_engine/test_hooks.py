@@ -1,6 +1,7 @@
 """Hooks, on a stub of a runner."""
 
 import random
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from mmpospretrain.engine.hooks import (
     ScalarScheduleHook,
     StepSeedHook,
     ThroughputHook,
+    step_seed,
 )
 
 
@@ -71,6 +73,23 @@ def test_schedule_errors(runner):
 
 def draw():
     return random.random(), np.random.rand(), torch.rand(1).item()  # noqa: NPY002
+
+
+def test_what_ranks_share_follows_from_the_step_alone(runner, monkeypatch):
+    hook = StepSeedHook()
+    hook.before_train_iter(runner, 0)  # a model that shares nothing
+    runner.model.shared_seed = None
+    seeds = {}
+    for rank in (0, 1):
+        monkeypatch.setattr(step_seed, 'get_rank', partial(int, rank))
+        for runner.iter in (0, 1):
+            hook.before_train_iter(runner, 0)
+            seeds[rank, runner.iter] = runner.model.shared_seed, torch.rand(1).item()
+    for iteration in (0, 1):
+        (shared, own), (shared_too, other) = seeds[0, iteration], seeds[1, iteration]
+        assert shared == shared_too
+        assert own != other
+    assert seeds[0, 0][0] != seeds[0, 1][0]
 
 
 def test_randomness_follows_from_the_step(runner):

@@ -1,42 +1,17 @@
 """Whole trainings: resume, accumulation, several processes, learning rate, errors."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
+from trainings import assert_same, assert_same_model, run_worker, train
 
 from mmpospretrain.engine import PretrainRunner
 from mmpospretrain.models import DropPos
 from mmpospretrain.zoo.loading import load_checkpoint_file
 
 WORKER = Path(__file__).with_name('fixed_masks.py')
-
-
-def train(cfg: Config) -> PretrainRunner:
-    runner = PretrainRunner.from_cfg(cfg)
-    runner.train()
-    return runner
-
-
-def assert_same(a, b, path=''):
-    """Equal bit for bit, however nested."""
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), path
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), path
-        for key in a:
-            assert_same(a[key], b[key], f'{path}.{key}')
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), path
-        for index, pair in enumerate(zip(a, b, strict=True)):
-            assert_same(*pair, f'{path}[{index}]')
-    else:
-        assert a == b, path
 
 
 @pytest.mark.parametrize('num_workers', [0, 2])
@@ -86,22 +61,6 @@ def test_resume_equals_no_interruption(tiny_config, tmp_path, monkeypatch, num_w
         assert list(history) == pytest.approx([1 - step / 24 for step in range(24)])
 
 
-def run_fixed_masks(config: Config, out: Path, processes: int) -> dict:
-    """Train in `processes` processes, with the masks tied to the images."""
-    path = out.with_suffix('.py')
-    config.dump(path)
-    command = [sys.executable, str(WORKER), str(path), str(out)]
-    if processes > 1:
-        launcher = ['-m', 'torch.distributed.run', '--standalone']
-        command[1:1] = [*launcher, f'--nproc_per_node={processes}']
-        config.launcher = 'pytorch'
-        config.dump(path)
-    env = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    result = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    return torch.load(out, weights_only=True)
-
-
 BIG_BATCH = {'train_dataloader.batch_size': 8}
 
 
@@ -124,19 +83,14 @@ def comparable(tiny_config):
     return build
 
 
-def assert_same_model(a, b):
-    for name, weight in a['state_dict'].items():
-        torch.testing.assert_close(
-            b['state_dict'][name], weight, rtol=1e-4, atol=1e-6, msg=name
-        )
-
-
 def test_two_processes_equal_one(comparable, tmp_path):
     """The same global batches, hence the same losses and weights."""
     # With affinity the patches weigh differently, so the mean must be a global one.
     options = {'model.temperature': 0.1}
-    one = run_fixed_masks(comparable(**options, **BIG_BATCH), tmp_path / 'one.pth', 1)
-    two = run_fixed_masks(comparable(**options), tmp_path / 'two.pth', 2)
+    one = run_worker(
+        WORKER, comparable(**options, **BIG_BATCH), tmp_path / 'one.pth', 1
+    )
+    two = run_worker(WORKER, comparable(**options), tmp_path / 'two.pth', 2)
     assert len(one['loss']) == 2 * 3
     torch.testing.assert_close(two['loss'], one['loss'], rtol=1e-5, atol=1e-6)
     assert_same_model(one, two)
@@ -150,7 +104,7 @@ def test_accumulation_equals_one_big_batch(comparable, tmp_path):
     runs = {}
     for name, cfg in configs.items():
         cfg.param_scheduler = []  # MMEngine moves these with every forward pass
-        runs[name] = run_fixed_masks(cfg, tmp_path / f'{name}.pth', 1)
+        runs[name] = run_worker(WORKER, cfg, tmp_path / f'{name}.pth', 1)
     assert runs['one']['lr'] == runs['many']['lr'] == pytest.approx(0.1 * 8 / 32)
     assert len(runs['many']['loss']) == 2 * len(runs['one']['loss'])
     assert_same_model(runs['one'], runs['many'])

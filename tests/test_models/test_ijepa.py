@@ -164,6 +164,11 @@ def test_block_ids_travel_together():
     [
         (dict(backbone=dict(BACKBONE, with_cls_token=True)), 'with_cls_token=False'),
         (dict(min_context=49), 'fewer than min_context=49 .* in a grid of 6x8'),
+        # Half of the draws would do; the largest blocks leave nothing.
+        (
+            dict(target_scale=(0.01, 1.0), target_aspect=(0.75, 0.75)),
+            'fewer or smaller',
+        ),
         (dict(target_scale=(0.3, 0.2)), 'target_scale must be an ascending range'),
         (dict(neck=dict(NECK, depth=0)), 'depth must be at least 1, got 0'),
         (dict(neck=dict(NECK, num_heads=5)), 'num_heads 5 does not divide .* 24'),
@@ -177,3 +182,20 @@ def test_bad_options(kwargs, message):
 def test_images_of_another_size(images):
     with pytest.raises(ValueError, match=r'tells \(6, 8\) places apart'):
         build()(images[..., :64], mode='loss')
+
+
+def test_ranks_agree_on_sizes_and_not_on_places():
+    model = build()
+    sizes, places = [], []
+    for step in range(20):
+        drawn = []
+        for rank in range(2):
+            torch.manual_seed(1000 * step + rank)
+            model.shared_seed = step
+            drawn.append(model.draw_masks(2))
+        one, other = drawn
+        assert one.target_size == other.target_size
+        sizes.append(one.target_size)
+        places.append(torch.equal(one.targets, other.targets))
+    assert len(set(sizes)) > 1
+    assert not all(places)

@@ -3,17 +3,13 @@
 import importlib.util
 import json
 import re
-import runpy
 import shutil
-import signal
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import MessageHub
-from mmengine.registry import DefaultScope
 from mmpretrain import get_model
 from PIL import Image
 
@@ -21,30 +17,6 @@ from mmpospretrain.engine.steps import StepRunner
 from mmpospretrain.evaluation.position_table import position_table
 
 TOOLS = Path(__file__).parents[2] / 'tools'
-
-
-@pytest.fixture(autouse=True)
-def leave_nothing_behind(monkeypatch):
-    """MMEngine's global objects, and the tools' SIGTERM."""
-    for manager in (MessageHub, DefaultScope):
-        monkeypatch.setattr(manager, '_instance_dict', manager._instance_dict.copy())
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
-
-
-@pytest.fixture
-def tool(monkeypatch):
-    """Run a tool in this process; returns its error, or None."""
-
-    def run(name, *args):
-        monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
-        try:
-            runpy.run_path(str(TOOLS / name), run_name='__main__')
-        except SystemExit as error:
-            return error.code
-
-    return run
 
 
 @pytest.fixture

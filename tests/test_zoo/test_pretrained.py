@@ -11,7 +11,7 @@ from mmpretrain.models import VisionTransformer
 from torch import nn
 
 from mmpospretrain.models import PositionViT
-from mmpospretrain.zoo import load_backbone
+from mmpospretrain.zoo import has_cls_token, load_backbone
 from mmpospretrain.zoo.pretrained import strict_init_cfg
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64)
@@ -298,6 +298,74 @@ def test_a_checkpoint_without_cls(tmp_path):
     assert_loaded(target, source)
 
 
+@pytest.fixture
+def ijepa(tmp_path) -> tuple[Path, nn.Module]:
+    """A checkpoint whose teacher is not its student, and the model."""
+    torch.manual_seed(0)
+    model = MODELS.build(
+        dict(
+            type='mmpospretrain.IJEPA',
+            backbone=dict(
+                type='mmpospretrain.PositionViT',
+                arch=ARCH,
+                img_size=(64, 96),
+                with_cls_token=False,
+            ),
+            neck=dict(
+                type='mmpospretrain.LatentPredictor',
+                embed_dims=24,
+                depth=1,
+                num_heads=3,
+            ),
+            min_context=2,
+        )
+    )
+    model.init_weights()
+    for parameter in model.target_encoder.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    path = tmp_path / 'ijepa.pth'
+    torch.save({'state_dict': model.state_dict()}, path)
+    return path, model
+
+
+def test_the_teacher_is_taken_unless_the_student_is_asked_for(ijepa):
+    path, model = ijepa
+    backbone = vit(with_cls_token=False)
+    line = load_backbone(backbone, path, source_grid=(4, 6))
+    assert_loaded(backbone, model.target_encoder)
+    assert "outside 'target_encoder.' skipped" in line
+    load_backbone(backbone, path, prefix='backbone.', source_grid=(4, 6))
+    assert_loaded(backbone, model.backbone)
+
+
+@pytest.mark.parametrize('scope', ['mmdet', 'mmseg'])
+def test_features_without_cls(scope, ijepa):
+    """I-JEPA's features in a detector and a segmentor, and the numbers are the same."""
+    path, model = ijepa
+    images = torch.randn(2, 3, 64, 96)
+    expected = model.target_encoder(images)[-1].transpose(1, 2).unflatten(2, (4, 6))
+    init_cfg = dict(
+        type='mmpospretrain.PretrainedBackbone',
+        checkpoint=str(path),
+        source_grid=(4, 6),
+    )
+    options = dict(arch=ARCH, img_size=(64, 96), init_cfg=init_cfg)
+    vit_options = dict(out_type='featmap', with_cls_token=False)
+    for cfg in (
+        dict(type='mmpospretrain.ViTDet', window_size=0, **options),
+        dict(type='mmpospretrain.PositionViT', **options, **vit_options),
+    ):
+        built = build(scope, **cfg).eval()
+        torch.testing.assert_close(built(images)[-1], expected)
+
+
+def test_has_cls_token(ijepa, checkpoint):
+    assert has_cls_token(checkpoint)
+    assert not has_cls_token(ijepa[0])
+    with pytest.raises(FileNotFoundError):
+        has_cls_token('nowhere.pth')
+
+
 def test_no_backbone_inside(tmp_path):
     path = tmp_path / 'resnet.pth'
     torch.save({'conv1.weight': torch.zeros(1), 'fc.bias': torch.zeros(1)}, path)
@@ -316,7 +384,7 @@ def test_web_page(tmp_path):
 
 
 def test_no_file(tmp_path):
-    refuse(vit(), tmp_path / 'nothing.pth', 'no checkpoint at')
+    refuse(vit(), tmp_path / 'nothing.pth', 'there is no checkpoint')
 
 
 class Evil:

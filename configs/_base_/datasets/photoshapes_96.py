@@ -28,17 +28,19 @@ test_dataloader = val_dataloader
 knn = dict(
     type='mmpospretrain.KNNHook',
     train=dict(
-        type='CustomDataset',
+        type='mmpospretrain.ImageFolder',
+        with_label=True,
         data_root='data/photoshapes',
         ann_file='labels/train.txt',
         indices=1000,
-        pipeline=[dict(type='LoadImageFromFile'), *val_pipeline],
+        pipeline=val_pipeline,
     ),
     val=dict(
-        type='CustomDataset',
+        type='mmpospretrain.ImageFolder',
+        with_label=True,
         data_root='data/photoshapes',
         ann_file='labels/val.txt',
-        pipeline=[dict(type='LoadImageFromFile'), *val_pipeline],
+        pipeline=val_pipeline,
     ),
-    interval=2,
+    interval=7,
 )

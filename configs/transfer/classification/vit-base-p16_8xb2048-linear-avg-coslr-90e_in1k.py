@@ -11,6 +11,6 @@
 _base_ = './vit-base-p16_8xb2048-linear-coslr-90e_in1k.py'
 
 model = dict(
-    backbone=dict(out_type='avg_featmap', with_cls_token=False),
+    backbone=dict(out_type='pooled', with_cls_token=False),
     neck=dict(type='mmpospretrain.ConcatBatchNormNeck'),
 )

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
 
 from mmpospretrain.checks import check_at_least
-from mmpospretrain.evaluation.features import extract_features
+from mmpospretrain.evaluation.features import extract_features, frozen_encoder
 from mmpospretrain.evaluation.frozen import knn_accuracy
 from mmpospretrain.registry import HOOKS
 
@@ -66,7 +66,8 @@ class KNNHook(Hook):
         path = self.backbone or (
             'target_encoder' if hasattr(model, 'target_encoder') else 'backbone'
         )
-        self._encoder = find(model, path, self)
+        self._backbone = find(model, path, self)
+        frozen_encoder(self._backbone)
         if is_main_process():
             self._datasets = [DATASETS.build(config) for config in self.configs]
 
@@ -75,21 +76,24 @@ class KNNHook(Hook):
         last = runner.epoch + 1 == runner.max_epochs
         if not (last or self.every_n_epochs(runner, self.interval)):
             return
-        if is_main_process():
-            accuracy = self.measure(unwrapped(runner.model).data_preprocessor)
-            runner.logger.info(
-                f'Epoch(knn) [{runner.epoch + 1}]  knn/top1: {accuracy:.2f}, of '
-                f'{len(self._datasets[1])} images by {self.k} neighbours of '
-                f'{len(self._datasets[0])}'
-            )
-            step = runner.epoch + 1  # as of a validation
-            runner.visualizer.add_scalar('knn/top1', accuracy, step)
-
-    def measure(self, preprocessor: Any) -> float:
-        """Top-1 accuracy in percent."""
-        last = [self._encoder.num_layers - 1]
+        if not is_main_process():
+            return
+        encoder = frozen_encoder(self._backbone)
         train, val = (
-            extract_features(self._encoder, preprocessor, dataset, last, **self.loading)
+            extract_features(
+                encoder,
+                unwrapped(runner.model).data_preprocessor,
+                dataset,
+                [encoder.num_layers - 1],
+                **self.loading,
+            )
             for dataset in self._datasets
         )
-        return knn_accuracy(train, val, min(self.k, len(train.labels)))
+        k = min(self.k, len(train.labels))
+        accuracy = knn_accuracy(train, val, k)
+        epoch = runner.epoch + 1
+        runner.logger.info(
+            f'Epoch(knn) [{epoch}]  knn/top1: {accuracy:.2f}, of {len(val.labels)} '
+            f'images by {k} neighbours of {len(train.labels)}'
+        )
+        runner.visualizer.add_scalar('knn/top1', accuracy, epoch)  # as of a validation

@@ -4,6 +4,7 @@ import math
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
 
@@ -114,6 +115,8 @@ class WeightDecayScheduleHook(Schedule):
 
     def before_run(self, runner: Runner) -> None:
         """Note the multipliers, before a resume brings back scheduled values."""
+        if not isinstance(runner.optim_wrapper, OptimWrapper):
+            return  # validation or a test, which trains nothing
         optimizer = runner.optim_wrapper.optimizer
         base = optimizer.defaults.get('weight_decay')
         if not base:

@@ -10,7 +10,9 @@ from mmengine.runner import Runner
 
 from mmpospretrain.registry import FUNCTIONS, HOOKS
 
-EPOCH, ITERATION = range(2)
+from .model_access import unwrapped
+
+EPOCH, ITERATION, SHARED = range(3)
 
 
 def derive_seed(*words: int) -> int:
@@ -26,7 +28,8 @@ class StepSeedHook(Hook):
     masks of the first epoch come again. Here nothing needs saving. An epoch seeds
     Python, NumPy and PyTorch, from which data workers take their own seeds; an
     iteration seeds PyTorch, from which masks, noise and stochastic depth are drawn.
-    Ranks differ.
+    Ranks differ. A model with a ``shared_seed`` gets another one in every iteration,
+    the same on all ranks, for what they have to agree on.
 
     Data loaders with workers need ``worker_init_fn=dict(type=
     'mmpospretrain.keep_worker_seed')`` and ``persistent_workers=False``.
@@ -46,6 +49,9 @@ class StepSeedHook(Hook):
     ) -> None:
         """Seed masks and noise."""
         torch.manual_seed(derive_seed(runner.seed, get_rank(), ITERATION, runner.iter))
+        model = unwrapped(runner.model)
+        if hasattr(model, 'shared_seed'):
+            model.shared_seed = derive_seed(runner.seed, SHARED, runner.iter)
 
 
 @FUNCTIONS.register_module()

@@ -41,7 +41,9 @@ class PositionViT(VisionTransformer):
             sin-cos, is the best row of Tab. S1 of DropPos; a fixed random embedding
             is not offered.
         out_type: ``'raw'`` (B, P + N, D), ``'featmap'`` (B, D, rows, cols),
-            ``'cls_token'`` or ``'avg_featmap'`` (B, D).
+            ``'cls_token'``, ``'avg_featmap'`` or ``'pooled'`` (B, D). ``'pooled'`` is
+            :meth:`pooled`; ``'avg_featmap'``, as upstream, adds a norm of its own, and
+            leaves out the final norm before the last layer.
         with_cp: Whether to compute layers anew in the backward pass (activation
             checkpointing): less memory, more time.
         init_cfg: As everywhere in MMEngine; weights that are ``Pretrained`` are loaded
@@ -54,6 +56,8 @@ class PositionViT(VisionTransformer):
             positive, ``arch`` or ``pos_embed_init`` is unknown, or the positions are
             random and fixed.
     """
+
+    OUT_TYPES: ClassVar[set] = VisionTransformer.OUT_TYPES | {'pooled'}
 
     # MMPretrain's 's' is 768 wide and 8 deep; the field's ViT-S is DeiT's.
     arch_zoo: ClassVar[dict] = {
@@ -210,8 +214,32 @@ class PositionViT(VisionTransformer):
                 outputs.append(x)
         return tuple(outputs)
 
+    def pooled(
+        self, images: Tensor, out_indices: Collection[int] | None = None
+    ) -> tuple[Tensor, ...]:
+        """Frozen features as I-JEPA and StoP evaluate them.
+
+        Args:
+            images: (B, C, H, W).
+            out_indices: Layers wanted, from 0; by default the backbone's own.
+
+        Returns:
+            One (B, D) for each layer, ascending: its patch tokens, normed by the final
+            norm and averaged.
+        """
+        out_indices = self.out_indices if out_indices is None else out_indices
+        patches, grid_size = self.patchify(images)
+        outputs = self.encode(patches + self.patch_positions(grid_size), out_indices)
+        normed = self.num_layers - 1 if self.final_norm else None  # by `encode`
+        return tuple(
+            (x if index == normed else self.ln1(x))[:, self.num_extra_tokens :].mean(1)
+            for index, x in zip(sorted(out_indices), outputs, strict=True)
+        )
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Features of whole images, one per ``out_indices``, shaped by ``out_type``."""
+        if self.out_type == 'pooled':
+            return self.pooled(images)
         patches, grid_size = self.patchify(images)
         outputs = self.encode(patches + self.patch_positions(grid_size))
         return tuple(self._format_output(x, grid_size) for x in outputs)

@@ -15,7 +15,6 @@ class ConcatBatchNormNeck(ClsBatchNormNeck):
         input_features: Their widths in sum.
         affine: Whether the norm has a weight and a bias.
         eps: Of the norm.
-        momentum: Of its statistics.
         init_cfg: As everywhere in MMEngine.
     """
 

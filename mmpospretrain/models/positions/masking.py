@@ -129,6 +129,7 @@ def multiblock_ids(
     context_scale: tuple[float, float] = (0.85, 1.0),
     min_context: int = 10,
     generator: torch.Generator | None = None,
+    size_generator: torch.Generator | None = None,
 ) -> BlockIds:
     """Multi-block masks of I-JEPA: a large square minus several target blocks.
 
@@ -148,6 +149,8 @@ def multiblock_ids(
         context_scale: Range of the context block's share of the N patches.
         min_context: C is at least this.
         generator: Source of randomness, on the CPU.
+        size_generator: Another one for the sizes, which the ranks of a distributed
+            training should agree on: the largest blocks hold up all.
 
     Raises:
         ValueError: If a range is not one, or no image keeps ``min_context`` patches.
@@ -163,7 +166,7 @@ def multiblock_ids(
 
     lows, highs = torch.tensor([*ranges.values()], device='cpu').unbind(1)
     scale, aspect, share = torch.lerp(
-        lows, highs, torch.rand(3, generator=generator, device='cpu')
+        lows, highs, torch.rand(3, generator=size_generator or generator, device='cpu')
     ).tolist()
     target = _block_size(grid_size, scale, aspect)
     context = _block_size(grid_size, share, 1.0)

@@ -91,8 +91,23 @@ class IJEPA(BaseSelfSupervisor):
             context_scale=context_scale,
             min_context=min_context,
         )
-        # Impossible blocks should be known now, not at the first step.
-        self.draw_masks(1, generator=torch.Generator().manual_seed(0))
+        self.shared_seed: int | None = None  # StepSeedHook sets it
+        self._check_blocks()
+
+    def _check_blocks(self) -> None:
+        """Try a draw and the worst ones: what is impossible should be known now."""
+        (_, largest), (smallest, _) = (
+            self.blocks[name] for name in ('target_scale', 'context_scale')
+        )
+        worst = dict(target_scale=(largest,) * 2, context_scale=(smallest,) * 2)
+        aspects = (dict(target_aspect=(x,) * 2) for x in self.blocks['target_aspect'])
+        for blocks in ({}, *({**worst, **aspect} for aspect in aspects)):
+            multiblock_ids(
+                1,
+                self.backbone.grid_size,
+                **{**self.blocks, **blocks},
+                generator=torch.Generator().manual_seed(0),
+            )
 
     def init_weights(self) -> None:
         """Initialise all parts; the target encoder starts as the context encoder."""
@@ -135,11 +150,19 @@ class IJEPA(BaseSelfSupervisor):
 
         Args:
             batch_size: B.
-            generator: Source of randomness, on the CPU.
+            generator: Source of randomness, on the CPU; without, sizes follow from
+                ``shared_seed``, if there is one, so that all ranks have the same.
             device: Where the ids go.
         """
+        sizes = None
+        if generator is None and self.shared_seed is not None:
+            sizes = torch.Generator().manual_seed(self.shared_seed)
         ids = multiblock_ids(
-            batch_size, self.backbone.grid_size, **self.blocks, generator=generator
+            batch_size,
+            self.backbone.grid_size,
+            **self.blocks,
+            generator=generator,
+            size_generator=sizes,
         )
         return ids.to(device)
 

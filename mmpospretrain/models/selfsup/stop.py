@@ -87,13 +87,13 @@ class StoP(IJEPA):
         """As :class:`IJEPA`, with the terms of the ablations added."""
         result = super().compare(predictions, targets, ids)
         matrix = self.neck.embed.weight
+        if self.l1_weight or self.downscale:  # `loss` in the log is the sum
+            result['loss_features'] = result.pop('loss')
         if self.l1_weight:
             result['loss_l1'] = self.l1_weight * matrix.abs().mean()
         if self.downscale:
-            low = (
-                self.downscale(x.flatten(0, 1).mT.unflatten(2, ids.target_size), 2)
-                for x in (predictions, targets)  # (B·T, D, rows / 2, cols / 2) each
-            )
+            low = (x.flatten(0, 1).mT for x in (predictions, targets))  # (B·T, D, K)
+            low = (self.downscale(x.unflatten(2, ids.target_size), 2) for x in low)
             result['loss_low'] = F.smooth_l1_loss(*low)
         norms = dict(norm_A=matrix.norm(), norm_mask_token=self.neck.mask_token.norm())
         return result | {name: norm.detach() for name, norm in norms.items()}
