@@ -19,6 +19,7 @@ classification, detection and segmentation::
     ├── labels/{train,val}.txt       ``train/000000.jpg 2``: the class of the largest
     │                                visible silhouette, 0 circle … 3 star
     │                                (MMPretrain's ``ann_file`` with ``data_root=OUT``)
+    ├── labels/count_{train,val}.txt likewise: how many silhouettes, less one
     └── photoshapes.json             arguments, photographs and counts; written last
 
 What it measures: the class is the silhouette and nothing else. Any photograph of a
@@ -115,12 +116,15 @@ def _write_annotations(out: Path, split: str, records: list[dict]) -> dict[str, 
     }
     path = out / 'annotations' / f'instances_{split}.json'
     path.write_text(json.dumps(coco), encoding='utf-8')
-    lines = []
+    lines: dict[str, list[str]] = {split: [], f'count_{split}': []}
     for record in records:
         largest = max(record['annotations'], key=lambda a: a['area'])
-        name = record['image']['file_name']
-        lines.append(f'{split}/{name} {largest["category_id"] - 1}\n')
-    (out / 'labels' / f'{split}.txt').write_text(''.join(lines), encoding='utf-8')
+        image = f'{split}/{record["image"]["file_name"]}'
+        lines[split].append(f'{image} {largest["category_id"] - 1}\n')
+        lines[f'count_{split}'].append(f'{image} {len(record["annotations"]) - 1}\n')
+    for name, content in lines.items():
+        path = out / 'labels' / f'{name}.txt'
+        path.write_text(''.join(content), encoding='utf-8')
     count = Counter(SHAPES[a['category_id'] - 1] for a in annotations)
     return {'images': len(records), **{shape: count[shape] for shape in SHAPES}}
 

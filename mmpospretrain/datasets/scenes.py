@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps, ImageStat
 
-VERSION = 1  # to be raised when the same arguments give other pixels
+VERSION = 2  # to be raised when the same arguments give other files
 SHAPES = ('circle', 'square', 'triangle', 'star')
 
 # Every photograph in scikit-image's wheel, save the second view of the motorcycle and

@@ -37,7 +37,7 @@ def test_same_arguments_give_the_same_bytes_with_any_number_of_workers(
 ):
     generate(tmp_path / 'again', **ARGUMENTS, workers=3, quiet=True)
     files = read_files(shapes_dir)
-    assert len(files) == 2 * (24 + 10) + 2 + 2 + 1
+    assert len(files) == 2 * (24 + 10) + 2 + 4 + 1
     assert read_files(tmp_path / 'again') == files
 
 
@@ -45,7 +45,7 @@ def test_a_larger_set_begins_with_the_smaller_one(shapes_dir, tmp_path):
     generate(tmp_path / 'more', **{**ARGUMENTS, 'images': 30}, quiet=True)
     more = read_files(tmp_path / 'more')
     images = {k: v for k, v in read_files(shapes_dir).items() if 'json' not in k}
-    del images['labels/train.txt']
+    del images['labels/train.txt'], images['labels/count_train.txt']
     assert images.items() <= more.items()
 
 
@@ -202,6 +202,18 @@ def test_no_silhouette_is_mostly_covered():
             assert (instances == k).sum() >= whole / 2
 
 
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_counts_agree_with_the_annotations(shapes_dir, split):
+    coco = COCO(shapes_dir / 'annotations' / f'instances_{split}.json')
+    lines = (shapes_dir / f'labels/count_{split}.txt').read_text().splitlines()
+    expected = [
+        f'{split}/{image["file_name"]} {len(coco.getAnnIds(image["id"])) - 1}'
+        for image in coco.dataset['images']
+    ]
+    assert lines == expected
+    assert {line[-1] for line in lines} == {'0', '1', '2'}
+
+
 def test_labels_serve_mmpretrain(shapes_dir):
     dataset = ImageFolder(
         data_root=str(shapes_dir), ann_file='labels/train.txt', with_label=True
@@ -239,7 +251,7 @@ def test_another_set_is_not_overwritten(shapes_dir, name):
 
 def test_another_drawing_is_not_mixed_in(shapes_dir, monkeypatch):
     monkeypatch.setattr(photoshapes, 'VERSION', 99)
-    with pytest.raises(FileExistsError, match=r'version 1 \(asked for: 99\)'):
+    with pytest.raises(FileExistsError, match=r'version 2 \(asked for: 99\)'):
         generate(shapes_dir, **ARGUMENTS, quiet=True)
 
 

@@ -69,7 +69,7 @@ def test_labels_for_knn_come_with_the_data(tmp_path, image_folder):
     (tmp_path / 'labels').mkdir()
     for split in ('train', 'val'):
         (tmp_path / split).symlink_to(image_folder / split)
-        (tmp_path / f'labels/{split}.txt').touch()
+        (tmp_path / f'labels/count_{split}.txt').touch()
     set_data(cfg, str(tmp_path))
     (hook,) = [hook for hook in cfg.custom_hooks if 'KNN' in hook.type]
     assert hook.train.data_root == hook.val.data_root == str(tmp_path)

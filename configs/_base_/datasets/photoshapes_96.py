@@ -24,14 +24,15 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-# Is it learning? 1000 labelled images as neighbours; labels serve this measure alone.
+# Is it learning? How many silhouettes do the 20 most similar of 1000 images have?
+# Labels serve this measure alone.
 knn = dict(
     type='mmpospretrain.KNNHook',
     train=dict(
         type='mmpospretrain.ImageFolder',
         with_label=True,
         data_root='data/photoshapes',
-        ann_file='labels/train.txt',
+        ann_file='labels/count_train.txt',
         indices=1000,
         pipeline=val_pipeline,
     ),
@@ -39,7 +40,7 @@ knn = dict(
         type='mmpospretrain.ImageFolder',
         with_label=True,
         data_root='data/photoshapes',
-        ann_file='labels/val.txt',
+        ann_file='labels/count_val.txt',
         pipeline=val_pipeline,
     ),
     interval=7,
