@@ -176,6 +176,7 @@ class TrainStep:
             )
         self.batch = synthetic_batch(cfg, job.batch_size)
         self.on_gpu = job.device == 'cuda'
+        self.steps = 0
 
     def facts(self) -> dict[str, Any]:
         """What the times depend on besides the config."""
@@ -184,6 +185,8 @@ class TrainStep:
 
     def seconds(self) -> float:
         """Run one step and return how long it took."""
+        self.steps += 1
+        torch.manual_seed(self.steps)  # masks of random size are the same on both sides
         self._synchronize()
         start = time.perf_counter()
         self.model.train_step(self.batch, self.optim_wrapper)
