@@ -15,7 +15,7 @@ TINY_IJEPA = ROOT / 'configs/stop/ijepa_vit-tiny-p16_photoshapes.py'
 
 
 @pytest.fixture(autouse=True)
-def scope() -> None:
+def mmpretrain_scope() -> None:
     """Each test begins in MMPretrain's scope, whatever one before it has left."""
     init_default_scope('mmpretrain')
 

@@ -71,14 +71,16 @@ def plot_position_similarity(
         figsize=(2.2 * len(rows[0]) + 0.8, 2 * len(rows) + 0.4), layout='constrained'
     )
     axes = figure.subplots(len(rows), len(rows[0]), squeeze=False)
+    lowest = min(float(values.min()) for maps in rows for values in maps.values())
     for axis, title in zip(axes[0], rows[0], strict=True):
         axis.set_title(title, fontsize=10)
     for row, place, maps in zip(axes, places, rows, strict=True):
         for axis, values in zip(row, maps.values(), strict=True):
             axis.set(xticks=[], yticks=[])
-            image = axis.imshow(values.view(grid_size), vmin=-1, vmax=1, cmap='RdBu_r')
+            image = axis.imshow(values.view(grid_size), vmin=lowest, vmax=1)
             mark(axis, place, grid_size, 1)
-        row[0].set_ylabel('row {}, column {}'.format(*divmod(place, grid_size[1])))
+        where = 'row {}, column {}'.format(*divmod(place, grid_size[1]))
+        row[0].set_ylabel(where, fontsize=9)
     figure.colorbar(image, ax=axes, shrink=0.6, label='cosine similarity')
     return figure
 
