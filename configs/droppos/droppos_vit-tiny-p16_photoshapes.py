@@ -3,7 +3,7 @@
 # python -m mmpospretrain.datasets.photoshapes data/photoshapes
 # python tools/train.py configs/droppos/droppos_vit-tiny-p16_photoshapes.py
 #
-# Measured here, on 2 CPU cores without a GPU, by `make demo`: 5 min 35 s; of the
+# Measured here, on 2 CPU cores without a GPU, by `make demo`: 6 min 43 s; of the
 # dropped positions 23.3 % are found at these ratios, on validation photographs that no
 # training image holds, and 15.0 % on average over the 16 cases of eval_positions.py.
 _base_ = [
