@@ -79,12 +79,15 @@ def test_success_without_a_result_is_a_failure(tmp_path):
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_stops_all(job, tmp_path, number):
+def test_interrupt_stops_all(job, tmp_path, number, request):
     def interrupt():
         while not (tmp_path / 'log').exists() or len(events(tmp_path)) < 2:
             time.sleep(0.05)
         os.kill(os.getpid(), number)
 
+    # Where tests run in the background, Python leaves SIGINT ignored, as it found it.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, handler))
     threading.Thread(target=interrupt).start()
     before = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
