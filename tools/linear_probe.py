@@ -24,11 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmpospretrain.datasets import ImageFolder
-from mmpospretrain.engine.cli import (
-    facts,
-    load_config,
-    readable_errors,
-)
+from mmpospretrain.engine.cli import facts, load_config, readable_errors
 from mmpospretrain.evaluation.features import (
     FeatureCache,
     Features,

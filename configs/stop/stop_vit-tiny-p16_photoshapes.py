@@ -5,7 +5,7 @@
 #
 # Measured here, on 2 CPU cores without a GPU: 48.5 top-1 in counting silhouettes, by a
 # linear probe of the last four layers; random weights 44.7 (README.md has the command).
-# 9 min beside another training, one thread each.
+# 10 min 30 s beside another training, one thread each.
 _base_ = './ijepa_vit-tiny-p16_photoshapes.py'
 
 model = dict(

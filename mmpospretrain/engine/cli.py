@@ -23,7 +23,7 @@ from mmpospretrain.datasets import resolve_image_source
 from mmpospretrain.datasets.labelled import LOADERS, labelled_datasets, set_data_root
 from mmpospretrain.environment import STACKS, installed_stacks, version_of
 from mmpospretrain.version import __version__
-from mmpospretrain.zoo import has_cls_token
+from mmpospretrain.zoo import has_cls_token, local_file
 from mmpospretrain.zoo.loading import load_strict
 
 from .config_check import check_cfg_options
@@ -122,7 +122,8 @@ def set_pretrained(cfg: Config, checkpoint: str) -> None:
     if checkpoint == 'none':
         cfg.model.backbone.init_cfg = None
         return
-    check_checkpoint(checkpoint)
+    if '://' not in checkpoint:
+        local_file(checkpoint)
     cfg.model.backbone.init_cfg = dict(
         type='mmpospretrain.PretrainedBackbone', checkpoint=checkpoint
     )
@@ -142,14 +143,6 @@ def match_cls_token(cfg: Config, checkpoint: str) -> None:
         and 'with_cls_token' not in backbone
     ):
         backbone.with_cls_token = has_cls_token(checkpoint)
-
-
-def check_checkpoint(checkpoint: str) -> None:
-    """Raise a FileNotFoundError unless it is a file, an address, or ``'none'``."""
-    if checkpoint == 'none' or '://' in checkpoint:
-        return
-    if not Path(checkpoint).expanduser().is_file():
-        raise FileNotFoundError(f'there is no checkpoint {checkpoint!r}')
 
 
 def drop_validation(cfg: Config) -> None:

@@ -12,7 +12,6 @@ from PIL import Image
 
 from mmpospretrain.datasets.labelled import check_layout
 from mmpospretrain.engine.cli import (
-    check_checkpoint,
     load_config,
     load_model,
     match_cls_token,
@@ -73,8 +72,6 @@ class Study:
             ValueError: If a checkpoint does not fit the backbone.
         """
         check_layout(self._read(self.options))
-        for start in self.starts.values():
-            check_checkpoint(start)
         init_default_scope(self.cfg.default_scope)
         for start in self.starts.values():
             if start != 'none':

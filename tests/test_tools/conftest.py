@@ -3,6 +3,7 @@
 import runpy
 import signal
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,11 @@ TOOLS = Path(__file__).parents[2] / 'tools'
 @pytest.fixture
 def tool(monkeypatch):
     """Run a tool in this process; returns its error, or None."""
-    # MMEngine's global objects, and the tools' SIGTERM, are left as they were.
-    for manager in (MessageHub, DefaultScope):
-        monkeypatch.setattr(manager, '_instance_dict', manager._instance_dict.copy())
+    # MMEngine's global objects, and the tools' SIGTERM, are left as they were. A tool
+    # must not take what a training in another test has noted for its own.
+    monkeypatch.setattr(MessageHub, '_instance_dict', OrderedDict())
+    scopes = DefaultScope._instance_dict.copy()
+    monkeypatch.setattr(DefaultScope, '_instance_dict', scopes)
     handler = signal.getsignal(signal.SIGTERM)
 
     def run(name, *args):

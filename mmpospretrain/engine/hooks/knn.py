@@ -12,6 +12,7 @@ from mmpospretrain.checks import check_at_least
 from mmpospretrain.evaluation.features import extract_features, frozen_encoder
 from mmpospretrain.evaluation.frozen import knn_accuracy
 from mmpospretrain.registry import HOOKS
+from mmpospretrain.zoo.pretrained import PREFERRED
 
 from .model_access import find, unwrapped
 
@@ -63,9 +64,8 @@ class KNNHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Find backbone and data, so that mistakes show before the first step."""
         model = unwrapped(runner.model)
-        path = self.backbone or (
-            'target_encoder' if hasattr(model, 'target_encoder') else 'backbone'
-        )
+        present = (name for name in PREFERRED if hasattr(model, name.rstrip('.')))
+        path = self.backbone or next(present, 'backbone').rstrip('.')
         self._backbone = find(model, path, self)
         frozen_encoder(self._backbone)
         if is_main_process():
