@@ -38,10 +38,7 @@ ABLATIONS = [
     {'model.affinity_source': 'visible'},
     {'model.head.loss.distance': 'squared'},
     {'model.backbone.learnable_pos_embed': True},
-    {
-        'model.backbone.learnable_pos_embed': True,
-        'model.backbone.pos_embed_init': 'random',
-    },
+    {'model.backbone.positions': 'learned'},
 ]
 
 

@@ -15,7 +15,7 @@ from mmpretrain.registry import DATASETS
 
 from mmpospretrain.engine.cli import load_config, load_model, readable_errors
 from mmpospretrain.evaluation.position_table import MASK_RATIOS, reconstruct_cases
-from mmpospretrain.models.selfsup.droppos import Reconstruction
+from mmpospretrain.models.selfsup.position_predictor import Reconstruction
 from mmpospretrain.visualization import (
     as_rgb,
     find_images,

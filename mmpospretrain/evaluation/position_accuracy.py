@@ -1,5 +1,6 @@
 """Does the model know where patches belong?"""
 
+import numpy as np
 from mmengine.evaluator import BaseMetric
 
 from mmpospretrain.registry import METRICS
@@ -9,20 +10,28 @@ from mmpospretrain.registry import METRICS
 class PositionAccuracy(BaseMetric):
     """Top-1 accuracy in percent over all patches whose position was dropped.
 
-    For models whose ``predict`` fills ``position_ids``, ``position_dropped`` and
-    ``position_predicted`` (V each) into the data samples, as :class:`DropPos` does.
+    Where some patches are hidden from the others (MP3), also ``context_top1`` and
+    ``masked_top1``, over those that all could see, and over the others.
+
+    For models whose ``predict`` fills the fields of a :class:`Reconstruction` into the
+    data samples, as ``position_ids`` and so on: DropPos and MP3.
     """
 
     default_prefix = 'position'
 
     def process(self, data_batch: dict, data_samples: list[dict]) -> None:
-        """Count the dropped patches of every image, and those put in place."""
+        """Count the patches of every image, and those put in place."""
         for sample in data_samples:
-            dropped = sample['position_dropped']
-            correct = (sample['position_predicted'] == sample['position_ids']) & dropped
-            self.results.append((int(correct.sum()), int(dropped.sum())))
+            dropped, context = sample['position_dropped'], sample['position_context']
+            right = sample['position_predicted'] == sample['position_ids']
+            groups = (dropped, dropped & context, dropped & ~context)
+            counts = [(int((right & x).sum()), int(x.sum())) for x in groups]
+            self.results.append(counts)
 
-    def compute_metrics(self, results: list[tuple[int, int]]) -> dict[str, float]:
-        """Returns ``top1`` in percent."""
-        correct, total = map(sum, zip(*results, strict=True))
-        return {'top1': 100 * correct / total}
+    def compute_metrics(self, results: list[list[tuple[int, int]]]) -> dict[str, float]:
+        """Returns accuracies in percent."""
+        counts = np.array(results).sum(axis=0)  # (groups, 2)
+        (top1, context, masked) = 100 * counts[:, 0] / np.maximum(counts[:, 1], 1)
+        if not counts[2, 1]:
+            return dict(top1=top1)
+        return dict(top1=top1, context_top1=context, masked_top1=masked)

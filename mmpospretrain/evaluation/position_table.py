@@ -13,7 +13,12 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from ..models.selfsup.droppos import DropPos, Masks, Reconstruction, evaluating
+from ..models.selfsup.droppos import DropPos
+from ..models.selfsup.position_predictor import (
+    PositionPredictor,
+    Reconstruction,
+    evaluating,
+)
 
 MASK_RATIOS = (0.0, 0.25, 0.5, 0.75)
 POS_MASK_RATIOS = (0.25, 0.5, 0.75, 0.95)
@@ -109,36 +114,33 @@ def count_correct(result: Reconstruction) -> Tensor:
 
 @torch.no_grad()
 def reconstruct_cases(
-    model: DropPos,
+    model: PositionPredictor,
     inputs: Tensor,
-    cases: Sequence[tuple[float, float]],
+    cases: Sequence[tuple[float, ...]],
     generators: Sequence[torch.Generator],
 ) -> list[Reconstruction]:
-    """Put the patches of the same images in place under several pairs (γ, γ_pos).
+    """Put the patches of the same images in place under several ratios.
 
     Args:
         model: Put into evaluation mode, and back afterwards.
         inputs: Normalised images (B, C, H, W).
-        cases: Pairs of γ and γ_pos.
+        cases: Ratios of the model's ``draw_masks``: (γ, γ_pos) of DropPos, (η,) of MP3.
         generators: One per case, on the CPU. An image takes its masks from them before
             the next image does, so that the size of a batch does not matter.
 
     Raises:
         ValueError: If the model does not predict positions, or a ratio is out of range.
     """
-    if not isinstance(model, DropPos):
+    if not isinstance(model, PositionPredictor):
         raise ValueError(
-            f'positions are reconstructed by DropPos and its kin, not by a '
-            f'{type(model).__name__}: give a config of configs/droppos'
+            f'positions are reconstructed by DropPos, MP3 and their kin, not by a '
+            f'{type(model).__name__}: give a config of configs/droppos or configs/mp3'
         )
     results = []
     with evaluating(model):
         patches = model.backbone.patchify_own_grid(inputs)  # (B, N, D)
         for ratios, generator in zip(cases, generators, strict=True):
-            drawn = [model.draw_masks(1, *ratios, generator) for _ in inputs]
-            order, dropped = map(torch.cat, zip(*drawn, strict=True))  # (B, N), (B, V)
-            masks = Masks(order.to(inputs.device), dropped.to(inputs.device))
-            logits = model.head(model.encode_visible(patches, masks))  # (B, V, N)
-            predicted = logits.argmax(dim=-1)  # (B, V)
-            results.append(Reconstruction(masks.visible, masks.dropped, predicted))
+            drawn = [model.draw_masks(1, *ratios, generator=generator) for _ in inputs]
+            masks = [torch.cat(x).to(inputs.device) for x in zip(*drawn, strict=True)]
+            results.append(model.place(patches, type(drawn[0])(*masks)))
     return results

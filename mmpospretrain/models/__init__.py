@@ -10,10 +10,12 @@ from .necks.simple_fpn import SimpleFPN
 from .necks.stochastic_mae_decoder import StochasticMAEDecoder
 from .selfsup.droppos import DropPos, DropPosMAE
 from .selfsup.ijepa import IJEPA
+from .selfsup.mp3 import MP3
 from .selfsup.stop import StochasticPredictor, StoP
 
 __all__ = [
     'IJEPA',
+    'MP3',
     'ConcatBatchNormNeck',
     'DropPos',
     'DropPosMAE',

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..evaluation.position_table import PositionTable, count_correct
-from ..models.selfsup.droppos import Reconstruction
+from ..models.selfsup.position_predictor import Reconstruction
 
 BLACK, WHITE = 0, 255
 
@@ -27,9 +27,8 @@ def draw_reconstruction(
     """
     cols = image.shape[1] // patch_size
     picture = np.full_like(image, BLACK)
-    for patch, dropped, predicted in zip(
-        *(field.tolist() for field in reconstruction), strict=True
-    ):
+    ids, are_dropped, _, places = (field.tolist() for field in reconstruction)
+    for patch, dropped, predicted in zip(ids, are_dropped, places, strict=True):
         top, left = (patch_size * i for i in divmod(patch, cols))
         window = np.s_[top : top + patch_size, left : left + patch_size]
         wrong = dropped and predicted != patch

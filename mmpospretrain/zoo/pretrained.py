@@ -34,15 +34,16 @@ from .loading import compare_weights, download, load_checkpoint_file, state_dict
 DROPPED = {
     'cls_token': 'no [CLS] here',
     'mask_token': 'for pre-training only',
+    'pos_embed': 'no position embedding here',
     'ln1.': 'no final norm here',
     'ln2.': 'no norm after pooling here',
 }
 # Of several backbones in a checkpoint the first of these. Of I-JEPA and StoP the target
 # encoder, as they evaluate it.
 PREFERRED = ('target_encoder.', 'backbone.')
-# What a backbone may have beyond any pre-training: the norm after pooling, and
-# tables of relative positions.
-FRESH = re.compile(r'ln2\.|layers\.\d+\.attn\.rel_pos_')
+# What a backbone may have beyond its pre-training: the norm after pooling, relative
+# positions, and after one without any, as MP3's, position embeddings.
+FRESH = re.compile(r'ln2\.|pos_embed$|layers\.\d+\.attn\.rel_pos_')
 
 
 @WEIGHT_INITIALIZERS.register_module()

@@ -8,7 +8,8 @@ import torch
 from mmpretrain.models.heads import MAEPretrainHead
 from mmpretrain.registry import MODELS
 
-from mmpospretrain.models.selfsup.droppos import Masks, cls_affinity, evaluating
+from mmpospretrain.models.selfsup.droppos import Masks, cls_affinity
+from mmpospretrain.models.selfsup.position_predictor import evaluating
 
 GRID = ROWS, COLS = 3, 5
 NUM = ROWS * COLS
@@ -113,7 +114,7 @@ def test_masks():
 
 
 def test_anchors_and_cls_keep_their_positions(images):
-    model = build(backbone=dict(learnable_pos_embed=True, pos_embed_init='random'))
+    model = build(backbone=dict(positions='learned'))
     backbone = model.backbone
     seen = []
     backbone.layers[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))

@@ -23,7 +23,7 @@ def build(**kwargs) -> PositionViT:
 @pytest.mark.parametrize('size', [(48, 80), (64, 32)])
 def test_equals_upstream(out_type, size):
     options = dict(arch=TINY, img_size=(48, 80), out_type=out_type, out_indices=[0, 2])
-    ours = PositionViT(**options, learnable_pos_embed=True, pos_embed_init='random')
+    ours = PositionViT(**options, positions='learned')
     ours.init_weights()
     upstream = VisionTransformer(**options)
     upstream.load_state_dict(ours.state_dict())
@@ -69,7 +69,7 @@ def test_positions():
     learnable = build(learnable_pos_embed=True)
     assert learnable.pos_embed.requires_grad
     assert torch.equal(learnable.pos_embed, model.pos_embed)
-    random = build(learnable_pos_embed=True, pos_embed_init='random')
+    random = build(positions='learned')
     assert random.pos_embed.std().item() == pytest.approx(0.02, rel=0.2)
 
 
@@ -85,8 +85,7 @@ def test_small_is_the_small_of_the_field():
         (dict(arch='bas'), "arch must be one of .*'base'.*, got 'bas'"),
         (dict(arch=dict(embed_dims=8)), "arch needs .*'num_heads'.*got"),
         (dict(in_channels=0), 'in_channels must be at least 1, got 0'),
-        (dict(pos_embed_init='learned'), r"\('sincos', 'random'\), got 'learned'"),
-        (dict(pos_embed_init='random'), 'needs learnable_pos_embed=True'),
+        (dict(positions='random'), r"'sincos', 'learned', .*, got 'random'"),
     ],
 )
 def test_bad_options(options, message):

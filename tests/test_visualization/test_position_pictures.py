@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from mmpospretrain.evaluation.position_table import PositionTable
-from mmpospretrain.models.selfsup.droppos import Reconstruction
+from mmpospretrain.models.selfsup.position_predictor import Reconstruction
 from mmpospretrain.visualization import (
     draw_reconstruction,
     plot_position_table,
@@ -20,6 +20,7 @@ IMAGE = np.stack(
 RECONSTRUCTION = Reconstruction(
     ids=torch.tensor([4, 0, 2, 5]),
     dropped=torch.tensor([True, True, True, False]),
+    context=torch.tensor([True, True, True, True]),
     predicted=torch.tensor([4, 0, 5, 1]),
 )
 

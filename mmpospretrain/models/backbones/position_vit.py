@@ -17,10 +17,25 @@ from mmpospretrain.checks import check_at_least, check_choice
 from mmpospretrain.registry import MODELS
 from mmpospretrain.zoo.pretrained import strict_init_cfg
 
-from ..positions import GridSize, sincos_pos_embed, to_grid_size
+from ..attention import ALL, run_layer
+from ..positions import (
+    GridSize,
+    RelativePositionBias,
+    sincos_pos_embed,
+    to_grid_size,
+)
 
-POS_EMBED_INITS = ('sincos', 'random')
+POSITIONS = ('sincos', 'learned', 'relative', 'none')
 ARCH_KEYS = {'embed_dims', 'num_layers', 'num_heads', 'feedforward_channels'}
+
+
+def check_position_embedding(method: str, backbone: 'PositionViT') -> None:
+    """Raise a ValueError if a method that needs position embeddings has none."""
+    if backbone.pos_embed is None:
+        raise ValueError(
+            f"{method} needs a backbone with positions='sincos' or 'learned', got "
+            f'{backbone.positions!r}'
+        )
 
 
 @MODELS.register_module()
@@ -29,17 +44,20 @@ class PositionViT(VisionTransformer):
 
     Weights have the names of :class:`mmpretrain.models.VisionTransformer`, so that a
     checkpoint of one loads into the other. It differs in three ways: the steps of
-    ``forward`` are methods of their own; any grid works, rows ≠ cols included; and the
-    position embedding is sin-cos unless asked otherwise, in training from scratch too.
+    ``forward`` are methods of their own; any grid works, rows ≠ cols included; and
+    there is a choice of positions, sin-cos unless asked otherwise.
 
     Args:
         arch: ``'small'``, ``'base'``, ``'large'``, ``'huge'`` and what else MMPretrain
             knows, or a dict of ``embed_dims``, ``num_layers``, ``num_heads`` and
             ``feedforward_channels``.
-        pos_embed_init: ``'sincos'`` or ``'random'`` (truncated normal, std .02).
-        learnable_pos_embed: Whether position embeddings are trained. The default, fixed
-            sin-cos, is the best row of Tab. S1 of DropPos; a fixed random embedding
-            is not offered.
+        positions: How the backbone learns where a patch is. ``'sincos'`` and
+            ``'learned'`` (random at first: truncated normal, std .02) are embeddings
+            added to the patches; ``'relative'`` is a :class:`RelativePositionBias` in
+            every layer; with ``'none'`` it is never told. Neither of the last two has
+            a ``pos_embed``.
+        learnable_pos_embed: Whether sin-cos embeddings are trained; learned ones always
+            are. The default, fixed sin-cos, is the best row of Tab. S1 of DropPos.
         out_type: ``'raw'`` (B, P + N, D), ``'featmap'`` (B, D, rows, cols),
             ``'cls_token'``, ``'avg_featmap'`` or ``'pooled'`` (B, D). ``'pooled'`` is
             :meth:`pooled`; ``'avg_featmap'``, as upstream, adds a norm of its own, and
@@ -53,8 +71,7 @@ class PositionViT(VisionTransformer):
 
     Raises:
         ValueError: If the patch does not divide the image, ``in_channels`` is not
-            positive, ``arch`` or ``pos_embed_init`` is unknown, or the positions are
-            random and fixed.
+            positive, or ``arch`` or ``positions`` is unknown.
     """
 
     OUT_TYPES: ClassVar[set] = VisionTransformer.OUT_TYPES | {'pooled'}
@@ -72,7 +89,7 @@ class PositionViT(VisionTransformer):
         img_size: int | tuple[int, int] = 224,
         patch_size: int = 16,
         in_channels: int = 3,
-        pos_embed_init: str = 'sincos',
+        positions: str = 'sincos',
         learnable_pos_embed: bool = False,
         out_type: str = 'raw',
         with_cp: bool = False,
@@ -84,12 +101,7 @@ class PositionViT(VisionTransformer):
         elif not arch.keys() >= ARCH_KEYS:
             raise ValueError(f'arch needs {sorted(ARCH_KEYS)}, got {dict(arch)}')
         check_at_least('in_channels', in_channels, 1)
-        check_choice('pos_embed_init', pos_embed_init, POS_EMBED_INITS)
-        if pos_embed_init == 'random' and not learnable_pos_embed:
-            raise ValueError(
-                "pos_embed_init='random' needs learnable_pos_embed=True: fixed random "
-                'vectors tell the model nothing about the grid'
-            )
+        check_choice('positions', positions, POSITIONS)
         self.grid_size: GridSize = to_grid_size(img_size, patch_size)
         super().__init__(
             arch=arch,
@@ -103,18 +115,30 @@ class PositionViT(VisionTransformer):
         self.patch_size = patch_size
         self.with_cp = with_cp
         self.in_channels = in_channels
-        self.pos_embed_init = pos_embed_init
-        self.pos_embed.requires_grad = learnable_pos_embed
-        self._init_pos_embed()
+        self.positions = positions
+        if positions in ('relative', 'none'):
+            self.pos_embed = None
+        else:
+            self.pos_embed.requires_grad = learnable_pos_embed or positions == 'learned'
+            self._init_pos_embed()
+        if positions == 'relative':
+            for layer in self.layers:
+                layer.attn.rel_pos_bias = RelativePositionBias(
+                    self.grid_size, layer.attn.num_heads, self.num_extra_tokens
+                )
 
     def _init_pos_embed(self) -> None:
-        if self.pos_embed_init == 'sincos':
+        if self.positions == 'sincos':
             sincos = sincos_pos_embed(
                 self.grid_size, self.embed_dims, self.num_extra_tokens
             )
             self.pos_embed.data.copy_(sincos)
-        else:
+        elif self.positions == 'learned':
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    def _prepare_pos_embed(self, *args, **kwargs) -> None:
+        if self.pos_embed is not None:  # upstream resizes what it loads
+            super()._prepare_pos_embed(*args, **kwargs)
 
     def init_weights(self) -> None:
         """Initialise as MAE does; weights that ``init_cfg`` has loaded stay."""
@@ -172,8 +196,13 @@ class PositionViT(VisionTransformer):
         """Position embeddings of the patches, resampled if the grid is another.
 
         Returns:
-            (1, N, D) for ``grid_size``, by default the grid of ``img_size``.
+            (1, N, D) for ``grid_size``, by default the grid of ``img_size``; zeros if
+            there are no embeddings.
         """
+        if self.pos_embed is None:
+            rows, cols = grid_size or self.grid_size
+            weight = self.patch_embed.projection.weight
+            return weight.new_zeros(1, rows * cols, self.embed_dims)
         pos_embed = resize_pos_embed(
             self.pos_embed,
             self.grid_size,
@@ -184,13 +213,22 @@ class PositionViT(VisionTransformer):
         return pos_embed[:, self.num_extra_tokens :]
 
     def encode(
-        self, patches: Tensor, out_indices: Collection[int] | None = None
+        self,
+        patches: Tensor,
+        out_indices: Collection[int] | None = None,
+        num_context: int | None = None,
+        grid_size: GridSize | None = None,
     ) -> tuple[Tensor, ...]:
         """Run the encoder over patch tokens that already carry their positions.
 
         Args:
-            patches: (B, V, D), any number of patches in any order.
+            patches: (B, V, D), any number of patches in any order; with relative
+                positions all of a grid, row-major.
             out_indices: Layers wanted, from 0; by default the backbone's own.
+            num_context: Only so many patches, the first, and prefix tokens are looked
+                at by attention; by default all are.
+            grid_size: Of the patches, for relative positions; by default the backbone's
+                own.
 
         Returns:
             One (B, P + V, D) for each of ``out_indices``; the last layer's is normed.
@@ -198,21 +236,36 @@ class PositionViT(VisionTransformer):
         out_indices = self.out_indices if out_indices is None else out_indices
         x = patches
         if self.cls_token is not None:
-            cls_token = self.cls_token + self.pos_embed[:, : self.num_extra_tokens]
+            cls_token = self.cls_token
+            if self.pos_embed is not None:
+                cls_token = cls_token + self.pos_embed[:, : self.num_extra_tokens]
             x = torch.cat((cls_token.expand(x.shape[0], -1, -1), x), dim=1)
         x = self.pre_norm(self.drop_after_pos(x))  # (B, P + V, D)
+        keys = ALL
+        if num_context is not None and num_context < patches.shape[1]:
+            keys = slice(self.num_extra_tokens + num_context)
 
         outputs = []
         for index, layer in enumerate(self.layers):
             if self.with_cp and torch.is_grad_enabled():
-                x = checkpoint(layer, x, use_reentrant=False)
+                x = checkpoint(
+                    self._run_layer, layer, x, keys, grid_size, use_reentrant=False
+                )
             else:
-                x = layer(x)
+                x = self._run_layer(layer, x, keys, grid_size)
             if index == self.num_layers - 1 and self.final_norm:
                 x = self.norm1(x)
             if index in out_indices:
                 outputs.append(x)
         return tuple(outputs)
+
+    def _run_layer(
+        self, layer: nn.Module, x: Tensor, keys: slice, grid_size: GridSize | None
+    ) -> Tensor:
+        if self.positions == 'relative':
+            bias = layer.attn.rel_pos_bias(grid_size)  # (1, H, P + N, P + N)
+            return run_layer(layer, x, keys=keys, bias=bias[..., keys])
+        return layer(x) if keys == ALL else run_layer(layer, x, keys=keys)
 
     def pooled(
         self, images: Tensor, out_indices: Collection[int] | None = None
@@ -229,7 +282,8 @@ class PositionViT(VisionTransformer):
         """
         out_indices = self.out_indices if out_indices is None else out_indices
         patches, grid_size = self.patchify(images)
-        outputs = self.encode(patches + self.patch_positions(grid_size), out_indices)
+        patches = patches + self.patch_positions(grid_size)
+        outputs = self.encode(patches, out_indices, grid_size=grid_size)
         normed = self.num_layers - 1 if self.final_norm else None  # by `encode`
         return tuple(
             (x if index == normed else self.ln1(x))[:, self.num_extra_tokens :].mean(1)
@@ -241,5 +295,6 @@ class PositionViT(VisionTransformer):
         if self.out_type == 'pooled':
             return self.pooled(images)
         patches, grid_size = self.patchify(images)
-        outputs = self.encode(patches + self.patch_positions(grid_size))
+        patches = patches + self.patch_positions(grid_size)
+        outputs = self.encode(patches, grid_size=grid_size)
         return tuple(self._format_output(x, grid_size) for x in outputs)

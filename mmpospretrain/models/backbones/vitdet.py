@@ -40,6 +40,8 @@ class ViTDet(PositionViT):
             of each quarter, as in the paper.
         rel_pos: Whether layers add decomposed relative positions to their attention
             (MViTv2, Eq. 4), as the paper does. They start at zero.
+        positions: As of `PositionViT`, but ``'relative'`` is ``rel_pos`` and no
+            embeddings: a bias for each pair of patches would not fit at this size.
         out_indices: Layers whose maps are returned, (B, D, R, C) each.
         with_cp: As of `PositionViT`.
         **kwargs: Everything else of `PositionViT`.
@@ -57,6 +59,7 @@ class ViTDet(PositionViT):
         window_size: int = 14,
         global_layers: tuple[int, ...] | None = None,
         rel_pos: bool = False,
+        positions: str = 'sincos',
         **kwargs,
     ) -> None:
         super().__init__(
@@ -64,8 +67,10 @@ class ViTDet(PositionViT):
             img_size=img_size,
             with_cls_token=False,
             out_type='featmap',
+            positions='none' if positions == 'relative' else positions,
             **kwargs,
         )
+        rel_pos = rel_pos or positions == 'relative'
         check_at_least('window_size', window_size, 0)
         if global_layers is None:
             if window_size and self.num_layers % 4:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmpospretrain.checks import check_at_least
 from mmpospretrain.registry import MODELS
 
+from ..attention import run_layer
 from ..positions import BlockIds, GridSize, sincos_pos_embed
 
 
@@ -105,5 +106,7 @@ class LatentPredictor(BaseModule):
         context = self.context_tokens(features, ids.context)  # (B, C, P)
         context = context[:, None].expand(-1, num_targets, -1, -1)  # (B, T, C, P)
         x = torch.cat((context, masked), dim=2).flatten(0, 1)  # (B·T, C + K, P)
-        x = self.layers(x)[:, context.shape[2] :]  # (B·T, K, P)
+        x = self.layers[:-1](x)
+        asked = slice(context.shape[2], None)  # nobody reads the context's last layer
+        x = run_layer(self.layers[-1], x, queries=asked)  # (B·T, K, P)
         return self.predict(self.norm(x)).unflatten(0, (-1, num_targets))

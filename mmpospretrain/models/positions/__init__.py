@@ -17,10 +17,12 @@ from .masking import (
     shuffle_ids,
 )
 from .noise import correlated_noise
+from .relative import RelativePositionBias
 
 __all__ = [
     'BlockIds',
     'GridSize',
+    'RelativePositionBias',
     'correlated_noise',
     'gather_blocks',
     'gather_tokens',

@@ -11,14 +11,11 @@ Letters: B images, N patches of the grid, V visible patches, D embedding width.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from mmpretrain.models.heads import MAEPretrainHead
 from mmpretrain.models.necks import MAEPretrainDecoder
-from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,6 +23,7 @@ from torch.nn import functional as F
 from mmpospretrain.checks import check_choice, check_ratio
 from mmpospretrain.registry import MODELS
 
+from ..backbones.position_vit import check_position_embedding
 from ..losses.position_loss import position_accuracy
 from ..positions import (
     gather_tokens,
@@ -34,6 +32,7 @@ from ..positions import (
     shuffle_ids,
     sincos_pos_embed,
 )
+from .position_predictor import PositionPredictor, Reconstruction, evaluating
 
 AFFINITY_SOURCES = ('image', 'visible')
 
@@ -52,17 +51,6 @@ class Masks(NamedTuple):
         return self.order[:, : self.dropped.shape[1]]
 
 
-class Reconstruction(NamedTuple):
-    """Where the model puts the visible patches."""
-
-    ids: Tensor
-    """(B, V) long: where they belong."""
-    dropped: Tensor
-    """(B, V) bool: False for anchors, whose position the model was told."""
-    predicted: Tensor
-    """(B, V) long: where the model puts them."""
-
-
 def cls_affinity(features: Tensor, temperature: float) -> Tensor:
     """How much a patch resembles the [CLS] token (Eq. 9 of DropPos).
 
@@ -78,20 +66,8 @@ def cls_affinity(features: Tensor, temperature: float) -> Tensor:
     return (cosine / temperature).softmax(dim=-1)  # (B, N)
 
 
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Run without dropout and stochastic depth, then restore every training mode."""
-    training = [m for m in module.modules() if m.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for m in training:
-            m.training = True
-
-
 @MODELS.register_module()
-class DropPos(BaseSelfSupervisor):
+class DropPos(PositionPredictor):
     """Reconstruct dropped positions.
 
     Args:
@@ -138,18 +114,8 @@ class DropPos(BaseSelfSupervisor):
                 'DropPos needs a backbone with with_cls_token=True: [CLS] keeps its '
                 'position, and attentive reconstruction compares patches to it'
             )
-        head = {
-            **head,
-            'grid_size': backbone.grid_size,
-            'in_channels': backbone.embed_dims,
-        }
-        super().__init__(backbone=backbone, head=head, **kwargs)
-        mean = getattr(self.data_preprocessor, 'mean', None)
-        if mean is not None and mean.numel() not in (1, backbone.in_channels):
-            raise ValueError(
-                f'the data_preprocessor normalises {mean.numel()} channels, the '
-                f'backbone takes {backbone.in_channels}'
-            )
+        check_position_embedding('DropPos', backbone)
+        super().__init__(backbone, head, **kwargs)
         self.mask_ratio = mask_ratio
         self.pos_mask_ratio = pos_mask_ratio
         self.temperature = temperature
@@ -160,17 +126,6 @@ class DropPos(BaseSelfSupervisor):
         """Initialise all parts, then the position mask token (normal, std .02)."""
         super().init_weights()
         nn.init.normal_(self.pos_mask_token, std=0.02)
-
-    def forward(
-        self,
-        inputs: Tensor,
-        data_samples: list[DataSample] | None = None,
-        mode: str = 'tensor',
-    ) -> Tensor | tuple | dict | list[DataSample]:
-        """MMPretrain's ``tensor`` and ``loss``, and ``predict`` for evaluation."""
-        if mode == 'predict':
-            return self.predict(inputs, data_samples)
-        return super().forward(inputs, data_samples, mode)
 
     def loss(
         self, inputs: Tensor, data_samples: list[DataSample] | None = None
@@ -256,46 +211,11 @@ class DropPos(BaseSelfSupervisor):
         return cls_affinity(features[-1], self.temperature).gather(1, masks.visible)
 
     @torch.no_grad()
-    def reconstruct(
-        self,
-        inputs: Tensor,
-        mask_ratio: float | None = None,
-        pos_mask_ratio: float | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Reconstruction:
-        """Put the visible patches in place, for evaluation and pictures.
-
-        Args:
-            inputs: Normalised images (B, C, H, W).
-            mask_ratio: As in :meth:`draw_masks`, and so on.
-            pos_mask_ratio: γ_pos.
-            generator: On the device of ``inputs``.
-        """
-        masks = self.draw_masks(
-            len(inputs), mask_ratio, pos_mask_ratio, generator, inputs.device
-        )
-        patches = self.backbone.patchify_own_grid(inputs)
-        features = self.encode_visible(patches, masks)
-        predicted = self.head(features).argmax(dim=-1)  # (B, V)
-        return Reconstruction(masks.visible, masks.dropped, predicted)
-
-    def predict(
-        self, inputs: Tensor, data_samples: list[DataSample] | None = None
-    ) -> list[DataSample]:
-        """Reconstruct positions for :class:`PositionAccuracy`.
-
-        The masks follow from the index of the batch's first image, so that every
-        validation sees the same ones and none touches the training's randomness.
-        """
-        data_samples = data_samples or [DataSample() for _ in inputs]
-        generator = torch.Generator(inputs.device)
-        generator.manual_seed(int(data_samples[0].get('sample_idx', 0)))
-        result = self.reconstruct(inputs, generator=generator)
-        for sample, ids, dropped, predicted in zip(data_samples, *result, strict=True):
-            sample.set_field(ids, 'position_ids')
-            sample.set_field(dropped, 'position_dropped')
-            sample.set_field(predicted, 'position_predicted')
-        return data_samples
+    def place(self, patches: Tensor, masks: Masks) -> Reconstruction:
+        """Put the visible of ``patches`` (B, N, D) in place; all see each other."""
+        predicted = self.head(self.encode_visible(patches, masks)).argmax(dim=-1)
+        everywhere = torch.ones_like(masks.dropped)
+        return Reconstruction(masks.visible, masks.dropped, everywhere, predicted)
 
 
 @MODELS.register_module()

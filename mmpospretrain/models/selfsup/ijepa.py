@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from mmpospretrain.registry import MODELS
 
+from ..backbones.position_vit import check_position_embedding
 from ..positions import BlockIds, gather_blocks, gather_tokens, multiblock_ids
 
 
@@ -56,8 +57,8 @@ class IJEPA(BaseSelfSupervisor):
         **kwargs: ``data_preprocessor`` and ``init_cfg``, as everywhere in MMPretrain.
 
     Raises:
-        ValueError: If the backbone has a [CLS] token, or the blocks are impossible on
-            its grid.
+        ValueError: If the backbone has a [CLS] token or no position embedding, or the
+            blocks are impossible on its grid.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class IJEPA(BaseSelfSupervisor):
                 'I-JEPA needs a backbone with with_cls_token=False: its targets are '
                 'patches, and nothing would train a [CLS] token'
             )
+        check_position_embedding('I-JEPA', backbone)
         neck = {
             **neck,
             'grid_size': backbone.grid_size,

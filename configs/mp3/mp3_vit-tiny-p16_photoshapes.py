@@ -1,0 +1,27 @@
+# MP3, a small ViT on PhotoShapes.
+_base_ = [
+    '../_base_/models/mp3_vit-base-p16.py',
+    '../_base_/models/vit-tiny.py',
+    '../_base_/datasets/photoshapes_96.py',
+    '../_base_/schedules/adamw_coslr_200e.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(
+    mask_ratio=0.5,
+    backbone=dict(
+        arch=dict(_base_.vit_tiny, _delete_=True), img_size=96, drop_path_rate=0.0
+    ),
+)
+custom_hooks = [_base_.knn]
+
+max_epochs = 14
+warmup_epochs = 0.7  # 5 %
+optim_wrapper = dict(optimizer=dict(lr=8e-4), clip_grad=dict(max_norm=1.0))
+auto_scale_lr = dict(base_batch_size=32)
+param_scheduler = _base_.param_scheduler
+param_scheduler[0].end = warmup_epochs
+param_scheduler[1].begin = warmup_epochs
+param_scheduler[1].end = max_epochs
+train_cfg = dict(max_epochs=max_epochs, val_interval=2)
+default_hooks = dict(checkpoint=dict(interval=2))
