@@ -218,9 +218,14 @@ def convert_weights(
         )
         notes += note
     fresh = [key for key in expected if key not in inside and FRESH.match(key)]
-    if fresh:
-        kinds = dict.fromkeys(re.sub(r'layers\.\d+', 'layers.*', key) for key in fresh)
-        notes.append(f'fresh: {", ".join(kinds)}')
+    for what, wanted in (('positions start fresh', True), ('fresh', False)):
+        kinds = [
+            re.sub(r'layers\.\d+', 'layers.*', key)
+            for key in fresh
+            if ('pos_' in key) == wanted
+        ]
+        if kinds:
+            notes.append(f'{what}: {", ".join(dict.fromkeys(kinds))}')
     arriving = {key: value for key, value in expected.items() if key not in fresh}
     if differences := compare_weights(arriving, inside):
         advice = 'the arch, patch_size and options that it was pre-trained with'
