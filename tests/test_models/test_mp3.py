@@ -200,7 +200,7 @@ def test_loss_and_log(images):
 
 
 def test_asking_some_of_the_masked_is_right_on_average(images, monkeypatch):
-    """Over all turns of the masked patches, losses and gradients average to the whole."""
+    """Over all turns of the masked patches, losses and gradients average to all."""
     model = build(mask_ratio=0.5).double()
     split = model.draw_masks(4)  # 7 and 8
 

@@ -19,7 +19,8 @@ def save(path: Path, **options) -> PositionViT:
     for parameter in backbone.parameters():
         nn.init.normal_(parameter)
     weights = {f'backbone.{key}': value for key, value in backbone.state_dict().items()}
-    torch.save(dict(state_dict={**weights, 'head.classifier.bias': torch.ones(3)}), path)
+    weights['head.classifier.bias'] = torch.ones(3)
+    torch.save(dict(state_dict=weights), path)
     return backbone
 
 
@@ -34,7 +35,7 @@ def save(path: Path, **options) -> PositionViT:
     ],
 )
 def test_after_a_pretraining_without_positions(tmp_path, kind, positions, note):
-    """MP3: every weight arrives, positions start as if from scratch, and so it is said."""
+    """MP3: every weight arrives, positions start as from scratch, and it is said."""
     source = save(tmp_path / 'mp3.pth', positions='none').state_dict()
     options = dict(arch=ARCH, img_size=96, positions=positions)
     torch.manual_seed(1)
