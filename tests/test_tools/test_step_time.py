@@ -97,6 +97,38 @@ def test_mixed_precision_fits_the_device(step_time):
     )
     with pytest.raises(ValueError, match='--device cuda'):
         step_time.fit_to_device(plain, 'bfloat16', 'cpu')
+    for device in ('cpu', 'cuda'):
+        assert step_time.fit_to_device(amp, 'float32', device) == (plain, None)
+
+
+def test_batch_of_a_classifier_has_labels(step_time):
+    cfg = step_time.load_config('mmpretrain::deit/deit-base_16xb64_in1k.py')
+    batch = step_time.synthetic_batch(cfg, batch_size=2)
+    assert [sample.gt_label.tolist() for sample in batch['data_samples']] == [[0], [0]]
+    assert batch['inputs'][0].shape == (3, 224, 224)
+
+
+def test_three_jobs_in_turn(step_time, monkeypatch):
+    closed = []
+
+    class Fake:
+        def __init__(self, job):
+            self.job = job
+
+        def __call__(self, method):
+            facts = dict(device='cpu', threads=1, note=None)
+            return dict(facts=facts, seconds=2.0, peak_memory=3.0)[method]
+
+        def close(self):
+            closed.append(self.job.config)
+
+    monkeypatch.setattr(step_time, 'Remote', Fake)
+    job = parse(step_time, monkeypatch, 'a.py')[0]
+    jobs = [job._replace(config=name) for name in 'abc']
+    result = step_time.benchmark(jobs, steps=2, warmup=1)
+    assert [run['config'] for run in result['runs']] == closed == ['a', 'b', 'c']
+    assert result['runs'][2]['seconds'] == [2.0, 2.0]
+    assert result['b_over_a'] is None
 
 
 def test_errors_cross_the_process_boundary(step_time, monkeypatch):

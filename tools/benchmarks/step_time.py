@@ -9,7 +9,7 @@ of training. Model and optimizer are built as in training, learning rate unscale
 options. The steps of both alternate, so that a busy machine slows both. Each side runs
 in a process of its own, so that neither sees the other's memory.
 
-Any self-supervised config of MMPretrain works too, by its path or as
+Any config of MMPretrain works too, self-supervised or a classifier's, by its path or as
 ``mmpretrain::mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py``.
 """
 
@@ -98,23 +98,26 @@ def fit_to_device(
     """Apply ``--amp``, or drop mixed precision where MMEngine has none: on a CPU.
 
     Returns:
-        The config of the optimizer wrapper, and a note if it is not what was written.
+        The config of the optimizer wrapper, and a note if it is neither what was
+        written nor what was asked for.
 
     Raises:
         ValueError: If mixed precision is asked for on a CPU.
     """
-    if amp and device == 'cpu':
+    mixed_precision = amp not in (None, 'float32')
+    if mixed_precision and device == 'cpu':
         raise ValueError('--amp needs --device cuda: MMEngine autocasts on GPUs alone')
-    if amp:
+    if mixed_precision:
         scale = {'loss_scale': 'dynamic'} if amp == 'float16' else {}
         mixed = dict(optim_wrapper, **scale, type='AmpOptimWrapper', dtype=amp)
         return ConfigDict(mixed), None
-    if device == 'cpu' and optim_wrapper.get('type') == 'AmpOptimWrapper':
+    unwanted = amp == 'float32' or device == 'cpu'
+    if unwanted and optim_wrapper.get('type') == 'AmpOptimWrapper':
         full = dict(optim_wrapper, type='OptimWrapper')
         for key in ('dtype', 'loss_scale'):
             full.pop(key, None)
         note = 'AmpOptimWrapper needs a GPU; timed with OptimWrapper in float32'
-        return ConfigDict(full), note
+        return ConfigDict(full), None if amp else note
     return optim_wrapper, None
 
 
@@ -129,6 +132,7 @@ def synthetic_batch(cfg: Config, batch_size: int) -> dict:
         Image.fromarray(noise).save(path)
         # Pipelines for ImageFolder start from the image, MMPretrain's from its path.
         image = dict(img_path=path, img=noise, img_shape=size, ori_shape=size)
+        image['gt_label'] = 0  # for classifiers; others leave it alone
         samples = [pipeline(image.copy()) for _ in range(batch_size)]
     loader = Runner.build_dataloader(
         dict(
@@ -220,9 +224,9 @@ class Remote:
         context = get_context('spawn')
         self.connection, theirs = context.Pipe()
         self.job = job
-        process = context.Process(target=serve, args=(theirs, job), daemon=True)
+        self.process = context.Process(target=serve, args=(theirs, job), daemon=True)
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for us
-        process.start()
+        self.process.start()
         signal.signal(signal.SIGINT, handler)
         theirs.close()  # so that the death of the process is seen
 
@@ -245,6 +249,11 @@ class Remote:
             raise answer
         return answer
 
+    def close(self) -> None:
+        """End the process and wait until its memory is free."""
+        self.connection.close()
+        self.process.join()
+
 
 def serve(connection: Connection, job: Job) -> None:
     """Answer the calls of a :class:`Remote` until its process goes away."""
@@ -258,13 +267,16 @@ def serve(connection: Connection, job: Job) -> None:
         connection.send(error)
 
 
-def benchmark(jobs: Sequence[Job], steps: int, warmup: int) -> dict[str, Any]:
-    """Time one job, or two in turn.
+def benchmark(
+    jobs: Sequence[Job], steps: int, warmup: int, title: str = 'timing'
+) -> dict[str, Any]:
+    """Time one job, or several in turn.
 
     Args:
-        jobs: One or two.
+        jobs: One or more.
         steps: Steps of each that count.
         warmup: Steps of each before that.
+        title: Of the progress bar.
 
     Returns:
         What ``--json`` writes: times in seconds, memory in MiB.
@@ -275,10 +287,12 @@ def benchmark(jobs: Sequence[Job], steps: int, warmup: int) -> dict[str, Any]:
         facts = [remote('facts') for remote in remotes]
     times = interleave(
         [partial(remote, 'seconds') for remote in remotes],
-        track(range(warmup + steps), 'timing', transient=True),
+        track(range(warmup + steps), title, transient=True),
         warmup,
     )
     memory = [remote('peak_memory') for remote in remotes]
+    for remote in remotes:
+        remote.close()
     runs = [
         dict(
             config=job.config,
@@ -302,12 +316,17 @@ def benchmark(jobs: Sequence[Job], steps: int, warmup: int) -> dict[str, Any]:
     )
 
 
-def report(result: dict[str, Any]) -> None:
-    """Print what was run, a table, and a line to quote."""
-    table = Table(
-        title=f'{result["device"]}, {result["threads"]} threads, torch '
+def conditions(result: dict[str, Any]) -> str:
+    """What the times of `benchmark` hold for, in a line."""
+    return (
+        f'{result["device"]}, {result["threads"]} threads, torch '
         f'{result["torch"]}, load {result["load"]:.1f}; batch {result["batch_size"]}'
     )
+
+
+def report(result: dict[str, Any]) -> None:
+    """Print what was run, a table, and a line to quote."""
+    table = Table(title=conditions(result))
     for name in ('', 's/step', 'min', 'max', 's/image', 'images/s', 'peak MiB'):
         table.add_column(name, justify='right')
     quote = []
@@ -333,12 +352,9 @@ def report(result: dict[str, Any]) -> None:
     print(', '.join(quote))
 
 
-def parse_args() -> argparse.Namespace:
-    """Command line."""
-    parser = argparse.ArgumentParser(description='Time the training step of a config.')
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every benchmark of steps asks for."""
     add = parser.add_argument
-    add('config', help='config file')
-    add('--vs', metavar='CONFIG2', help='compare with this one, in alternating steps')
     add('--batch-size', type=int, default=8, metavar='N')
     add('--steps', type=int, default=5, metavar='N', help='steps that count')
     add('--warmup', type=int, default=2, metavar='N', help='steps before them')
@@ -352,23 +368,17 @@ def parse_args() -> argparse.Namespace:
         '--amp',
         nargs='?',
         const='bfloat16',
-        choices=['bfloat16', 'float16'],
-        help='mixed precision on a GPU; bfloat16 unless told otherwise',
+        choices=['bfloat16', 'float16', 'float32'],
+        help='mixed precision on a GPU; bfloat16 unless told otherwise. float32: none, '
+        'whatever the config says',
     )
-    add(
-        '--compile',
-        action='store_true',
-        help='torch.compile, both sides; for one side set compile=True in its options',
-    )
+    add('--compile', action='store_true', help='torch.compile, all that is timed')
     add('--threads', type=int, metavar='N', help="CPU threads, torch's by default")
-    options = dict(nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
-    add('--cfg-options', **options, help='override entries of CONFIG')
-    add(
-        '--vs-options',
-        **options,
-        help='override entries of CONFIG2, which is CONFIG unless --vs is given',
-    )
     add('--json', metavar='FILE', help='write all times here')
+
+
+def parse_checked(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Command line, with the common numbers in range."""
     args = parser.parse_args()
     for name, least in dict(batch_size=1, steps=1, warmup=0, threads=1).items():
         if (value := getattr(args, name)) is not None and value < least:
@@ -377,13 +387,38 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description='Time the training step of a config.',
+        epilog='To compile one side alone, set compile=True in its options.',
+    )
+    add = parser.add_argument
+    add('config', help='config file')
+    add('--vs', metavar='CONFIG2', help='compare with this one, in alternating steps')
+    add_common_arguments(parser)
+    options = dict(nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
+    add('--cfg-options', **options, help='override entries of CONFIG')
+    add(
+        '--vs-options',
+        **options,
+        help='override entries of CONFIG2, which is CONFIG unless --vs is given',
+    )
+    return parse_checked(parser)
+
+
+def job_of(args: argparse.Namespace, config: str, options: dict[str, Any]) -> Job:
+    """A config to time as the common arguments say."""
+    common = (args.batch_size, args.device, args.amp, args.compile, args.threads)
+    return Job(config, options, *common)
+
+
 def jobs(args: argparse.Namespace) -> list[Job]:
     """What to time: CONFIG, and what it is compared with."""
-    sides = [(args.config, args.cfg_options)]
+    sides = [job_of(args, args.config, args.cfg_options)]
     if args.vs or args.vs_options:
-        sides.append((args.vs or args.config, args.vs_options))
-    common = (args.batch_size, args.device, args.amp, args.compile, args.threads)
-    return [Job(*side, *common) for side in sides]
+        sides.append(job_of(args, args.vs or args.config, args.vs_options))
+    return sides
 
 
 def main() -> None:
