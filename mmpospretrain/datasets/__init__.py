@@ -1,6 +1,14 @@
-"""Image folders and lists. PhotoShapes is a program of its own: see photoshapes.py."""
+"""Images of all kinds. PhotoShapes is a program of its own: see photoshapes.py."""
 
 from .image_folder import ImageFolder, read_image
 from .image_source import resolve_image_source
+from .stanford_cars import StanfordCars
+from .tiny_imagenet import TinyImageNet
 
-__all__ = ['ImageFolder', 'read_image', 'resolve_image_source']
+__all__ = [
+    'ImageFolder',
+    'StanfordCars',
+    'TinyImageNet',
+    'read_image',
+    'resolve_image_source',
+]

@@ -10,6 +10,8 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 
 from .scenes import SHAPES
+from .stanford_cars import LAYOUT as STANFORD_CARS
+from .tiny_imagenet import LAYOUT as TINY_IMAGENET
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 EVALUATORS = ('val_evaluator', 'test_evaluator')
@@ -32,6 +34,24 @@ DIR/                                    (ADEChallengeData2016)
 DIR/
 ├── train/n01440764/n01440764_18.JPEG …
 └── val/n01440764/ILSVRC2012_val_00000293.JPEG …""",
+    'TinyImageNet': TINY_IMAGENET,
+    'StanfordCars': STANFORD_CARS,
+    'CIFAR10': """\
+DIR/
+└── cifar-10-batches-py/data_batch_1 … data_batch_5
+                        test_batch""",
+    'CIFAR100': """\
+DIR/
+└── cifar-100-python/train
+                     test""",
+}
+# Of data sets whose configs name none.
+FILES = {
+    'CIFAR10': [
+        *(f'cifar-10-batches-py/data_batch_{number}' for number in range(1, 6)),
+        'cifar-10-batches-py/test_batch',
+    ],
+    'CIFAR100': ['cifar-100-python/train', 'cifar-100-python/test'],
 }
 PHOTOSHAPES = 'PhotoShapes: python -m mmpospretrain.datasets.photoshapes DIR'
 
@@ -87,7 +107,8 @@ def _required(dataset: ConfigDict) -> Iterator[Path]:
         yield root
     prefix = dataset.get('data_prefix') or {}
     folders = [prefix] if isinstance(prefix, str) else prefix.values()
-    parts = [dataset.get('ann_file'), *folders]
+    files = FILES.get(str(dataset.type).rpartition('.')[2], ())
+    parts = [dataset.get('ann_file'), *folders, *files]
     if str(dataset.type).endswith('ImageNet') and not any(parts):
         parts.append(dataset.get('split'))
     yield from (root / part for part in parts if isinstance(part, str) and part)

@@ -66,8 +66,8 @@ def set_data(cfg: Config, source: str) -> None:
     """Point the data loaders of a config at other data.
 
     Pre-training takes a folder or a list file: ``train/`` and ``val/`` inside the
-    folder are found; without a ``val/`` there is no validation. Fine-tuning takes a
-    folder with the layout that its data set expects.
+    folder are found; without a ``val/`` there is no validation. Fine-tuning, and
+    pre-training on CIFAR, take a folder with the layout that their data set expects.
 
     Raises:
         ValueError: If there is no image in ``source``.

@@ -6,6 +6,7 @@ import pytest
 from mmengine.config import Config
 
 from mmpospretrain.datasets.labelled import (
+    FILES as FILES_OF,
     LAYOUTS,
     check_layout,
     labelled_datasets,
@@ -114,3 +115,34 @@ def test_an_evaluator_elsewhere_stays():
     cfg.val_evaluator.ann_file = '/elsewhere/val.json'
     set_data_root(cfg, '/mine')
     assert cfg.val_evaluator.ann_file == '/elsewhere/val.json'
+
+
+@pytest.mark.parametrize(
+    ('name', 'files'),
+    [
+        ('vit-small-p4_1xb256-coslr-400e_cifar100.py', FILES_OF['CIFAR100']),
+        ('vit-base-p16_8xb96-coslr-1000e_cifar10.py', FILES_OF['CIFAR10']),
+    ],
+)
+def test_files_of_cifar(name, files, tmp_path):
+    for missing in files:
+        root = tmp_path / missing.replace('/', '_')
+        for file in files:
+            (root / file).parent.mkdir(parents=True, exist_ok=True)
+            (root / file).touch()
+        cfg = Config.fromfile(TRANSFER / 'classification' / name)
+        set_data_root(cfg, str(root))
+        check_layout(cfg)
+        (root / missing).unlink()
+        with pytest.raises(FileNotFoundError, match='Expected:\nDIR/\n') as error:
+            check_layout(cfg)
+        assert f'there is no {root / missing}, which CIFAR' in str(error.value)
+
+
+@pytest.mark.parametrize('name', ['TinyImageNet', 'StanfordCars'])
+def test_ours_show_their_layout(name, tmp_path):
+    dataset = dict(type=f'mmpospretrain.{name}', data_root=str(tmp_path / 'nothing'))
+    cfg = Config(dict(train_dataloader=dict(dataset=dataset)))
+    with pytest.raises(FileNotFoundError) as error:
+        check_layout(cfg)
+    assert str(error.value).endswith(LAYOUTS[name])

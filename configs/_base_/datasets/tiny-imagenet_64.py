@@ -1,0 +1,38 @@
+# Images without labels, 64², for MP3: Tiny ImageNet as its zip has it, or any others
+# (`--data DIR`). Augmented as imagenet_224_deit.py. Validation takes 64² as
+# it is: DeiT's code would enlarge it to 73², only to cut the borders off.
+#
+# curl -O http://cs231n.stanford.edu/tiny-imagenet-200.zip
+# unzip -q tiny-imagenet-200.zip -d data
+_base_ = './imagenet_224_deit.py'
+
+train_pipeline = [
+    dict(
+        type='RandomResizedCrop',
+        scale=64,
+        crop_ratio_range=(0.08, 1.0),
+        backend='pillow',
+        interpolation='bicubic',
+    ),
+    *_base_.train_pipeline[1:],
+]
+val_pipeline = [
+    dict(
+        type='ResizeEdge',
+        scale=64,
+        edge='short',
+        backend='pillow',
+        interpolation='bicubic',
+    ),
+    dict(type='CenterCrop', crop_size=64),
+    dict(type='PackInputs'),
+]
+
+train_dataloader = dict(
+    batch_size=512,
+    dataset=dict(data_root='data/tiny-imagenet-200', pipeline=train_pipeline),
+)
+val_dataloader = dict(
+    dataset=dict(data_root='data/tiny-imagenet-200', pipeline=val_pipeline),
+)
+test_dataloader = val_dataloader

@@ -1,0 +1,45 @@
+# Fine-tuning by the recipe of DeiT, "exactly", as MP3 does (Sec. 4.2): a linear layer
+# reads [CLS]; drop path .1, MixUp, CutMix, label smoothing, and the schedule of
+# adamw_deit_300e.py. RandAugment, random erasing and repeated augmentation are with the
+# data. The numbers are the defaults of DeiT's code.
+#
+# MP3 has no positions to bring along. Learned ones start at random (Sec. 3.3); others
+# are options, model.backbone.positions= sincos (fixed), relative (biases, zero at
+# first) or none.
+_base_ = [
+    'mmpretrain::_base_/default_runtime.py',
+    '../transfer_runtime.py',
+    './adamw_deit_300e.py',
+]
+
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(
+        type='mmpospretrain.PositionViT',
+        arch='base',
+        img_size=224,
+        patch_size=16,
+        positions='learned',
+        out_type='cls_token',
+        drop_path_rate=0.1,
+        init_cfg=dict(type='mmpospretrain.PretrainedBackbone', checkpoint=None),
+    ),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=1000,
+        in_channels=768,
+        loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
+        init_cfg=dict(type='TruncNormal', layer='Linear', std=0.02),
+    ),
+    train_cfg=dict(
+        augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]
+    ),
+)
+# Relative positions decay no more than the others.
+optim_wrapper = dict(
+    paramwise_cfg=dict(custom_keys=dict(rel_pos_bias=dict(decay_mult=0.0)))
+)
+default_hooks = dict(
+    checkpoint=dict(max_keep_ckpts=2, backend_args=dict(backend='atomic'))
+)
+randomness = dict(seed=0)
