@@ -1,5 +1,6 @@
 """Ideas that the four papers share, one noun per file."""
 
+from .field import PositionField, draw_scales, move_views, patch_centres
 from .grid import (
     GridSize,
     grid_coordinates,
@@ -22,14 +23,18 @@ from .relative import RelativePositionBias
 __all__ = [
     'BlockIds',
     'GridSize',
+    'PositionField',
     'RelativePositionBias',
     'correlated_noise',
+    'draw_scales',
     'gather_blocks',
     'gather_tokens',
     'grid_coordinates',
     'grid_distance',
+    'move_views',
     'multiblock_ids',
     'num_kept',
+    'patch_centres',
     'random_mask',
     'shuffle_ids',
     'sincos_pos_embed',

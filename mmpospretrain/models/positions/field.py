@@ -1,0 +1,192 @@
+"""A smooth field of positions over the whole image, which views crop with the image.
+
+PosField, Sec. 3.2. A box is (x1, y1, x2, y2) in the image's own square [0, 1]².
+
+Letters: V views, R rows and C columns of patches, N = R · C, F samples of the field
+along each side, D embedding width.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmpospretrain.checks import check_at_least, check_choice
+
+from .grid import GridSize
+
+CUBIC = -0.75  # of cubic convolution: PyTorch's bicubic, and so that of `pos_embed`
+MODES = ('bicubic', 'bilinear')
+
+
+def patch_centres(boxes: Tensor, flipped: Tensor, grid_size: GridSize) -> Tensor:
+    """Where in the image the patches of views have their centres.
+
+    Args:
+        boxes: (V, 4), what the views show.
+        flipped: (V,) bool, whether a view is mirrored from left to right.
+        grid_size: ``(rows, cols)`` of the patches.
+
+    Returns:
+        (V, N, 2), x and y, row-major.
+    """
+    rows, cols = grid_size
+
+    def along(start: Tensor, end: Tensor, count: int) -> Tensor:
+        steps = torch.arange(count, device=boxes.device, dtype=boxes.dtype) + 0.5
+        return start[:, None] + (end - start)[:, None] * steps / count
+
+    x1, y1, x2, y2 = boxes.unbind(1)
+    left, right = torch.where(flipped, x2, x1), torch.where(flipped, x1, x2)
+    x = along(left, right, cols)[:, None].expand(-1, rows, -1)  # (V, R, C)
+    y = along(y1, y2, rows)[..., None].expand(-1, -1, cols)
+    return torch.stack((x, y), dim=-1).flatten(1, 2)
+
+
+def interpolation_taps(places: Tensor, size: int, mode: str) -> tuple[Tensor, Tensor]:
+    """The samples next to given places along a side, and how much each counts.
+
+    Args:
+        places: (…), in [0, 1]; sample i stands at ``(i + .5) / F``, and beyond the
+            outermost the field goes on as it is there.
+        size: F.
+        mode: ``'bicubic'`` or ``'bilinear'``: 4 or 2 taps.
+
+    Returns:
+        Ids (…, taps) long, and weights (…, taps), which sum to 1.
+    """
+    reach = 2 if mode == 'bicubic' else 1
+    where = places * size - 0.5
+    first = where.floor() - (reach - 1)
+    taps = first[..., None] + torch.arange(2 * reach, device=places.device)
+    distance = (where[..., None] - taps).abs()
+    if mode == 'bicubic':
+        near = ((CUBIC + 2) * distance - (CUBIC + 3)) * distance**2 + 1
+        far = CUBIC * (((distance - 5) * distance + 8) * distance - 4)
+        weight = torch.where(distance <= 1, near, far)
+    else:
+        weight = 1 - distance
+    return taps.long().clamp(0, size - 1), weight
+
+
+class PositionField(nn.Module):
+    """Learnable positions over [0, 1]² (Sec. 3.2.1).
+
+    F x F samples, each in the middle of its cell, so that the whole image on a grid of
+    F x F patches has them as they are.
+
+    Args:
+        embed_dims: D.
+        size: F.
+        mode: Between samples: ``'bicubic'`` or ``'bilinear'``.
+        init_std: Of the truncated normal that samples start from.
+
+    Raises:
+        ValueError: If ``size`` is below 1 or ``mode`` unknown.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        size: int = 50,
+        mode: str = 'bicubic',
+        init_std: float = 0.02,
+    ) -> None:
+        super().__init__()
+        check_at_least('size', size, 1)
+        check_choice('mode', mode, MODES)
+        self.size, self.mode = size, mode
+        self.samples = nn.Parameter(torch.zeros(size, size, embed_dims))  # y, x
+        nn.init.trunc_normal_(self.samples, std=init_std)
+
+    def at(self, points: Tensor) -> Tensor:
+        """Positions of any points of the image: (…, 2), x and y, to (…, D).
+
+        Each is a weighted sum of the samples around it, 16 or 4; no copy of the samples
+        is made for it.
+        """
+        points = points.to(self.samples.dtype)
+        (x_ids, x), (y_ids, y) = (
+            interpolation_taps(side, self.size, self.mode) for side in points.unbind(-1)
+        )
+        ids = y_ids[..., :, None] * self.size + x_ids[..., None, :]
+        weights = y[..., :, None] * x[..., None, :]
+        found = F.embedding_bag(
+            ids.view(-1, ids.shape[-1] ** 2),
+            self.samples.flatten(0, 1),
+            per_sample_weights=weights.view(-1, ids.shape[-1] ** 2),
+            mode='sum',
+        )
+        return found.view(*points.shape[:-1], -1)
+
+    def on_grid(self, boxes: Tensor, flipped: Tensor, grid_size: GridSize) -> Tensor:
+        """Positions of the patches of views.
+
+        Args:
+            boxes: (V, 4), what the views show.
+            flipped: (V,) bool, whether a view is mirrored from left to right.
+            grid_size: ``(rows, cols)``.
+
+        Returns:
+            (V, N, D), row-major.
+        """
+        return self.at(patch_centres(boxes, flipped, grid_size))
+
+    def pos_embed(self, grid_size: GridSize) -> Tensor:
+        """Positions of a whole image: an ordinary embedding (1, N, D)."""
+        box = self.samples.new_tensor([[0.0, 0.0, 1.0, 1.0]])
+        return self.on_grid(box, box.new_zeros(1, dtype=torch.bool), grid_size)
+
+
+def draw_scales(
+    count: int,
+    distribution: str = 'beta',
+    generator: torch.Generator | None = None,
+    smallest: float = 0.2,
+) -> Tensor | None:
+    """Areas s that the views of images are given in the field (Sec. 3.2.2, Tab. 4).
+
+    Args:
+        count: Number of images.
+        distribution: ``'beta'``, Beta(2, 5) between ``smallest`` and 1, ``'uniform'``
+            between them, or ``'constant'``: None, views stay where they are.
+        generator: Source of randomness.
+        smallest: Least s.
+
+    Raises:
+        ValueError: If the distribution is unknown.
+    """
+    check_choice('distribution', distribution, ('beta', 'uniform', 'constant'))
+    if distribution == 'constant':
+        return None
+    draws = torch.rand(count, 6, generator=generator)
+    # The second of six uniform numbers, by size, has the distribution Beta(2, 5).
+    share = draws.sort(dim=1).values[:, 1] if distribution == 'beta' else draws[:, 0]
+    return smallest + (1 - smallest) * share
+
+
+def move_views(
+    boxes: Tensor, scales: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """Scale and shift all views of an image together (Sec. 3.2.2).
+
+    The smallest rectangle A around an image's views is scaled until its area is s, or
+    until it is as wide or as high as the field, and put anywhere in it.
+
+    Args:
+        boxes: (B, V, 4), V views of each of B images.
+        scales: (B,), s.
+        generator: Source of randomness.
+
+    Returns:
+        (B, V, 4), in [0, 1]².
+    """
+    corner = boxes[..., :2].amin(1)  # (B, 2)
+    size = boxes[..., 2:].amax(1) - corner
+    factor = (scales / size.prod(1)).sqrt()
+    factor = torch.minimum(factor, (1 / size).amin(1))[:, None]  # (B, 1)
+    room = (1 - factor * size).clamp(min=0)
+    target = torch.rand(corner.shape, generator=generator) * room
+    moved = (boxes.unflatten(-1, (2, 2)) - corner[:, None, None]) * factor[
+        ..., None, None
+    ]
+    return (moved + target[:, None, None]).flatten(-2).clamp(0, 1)
