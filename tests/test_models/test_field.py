@@ -50,7 +50,7 @@ def test_any_point(mode):
     field = build(mode=mode)
     points = torch.rand(40, 2).double()
     points[:4] = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-    points[4] = torch.tensor([0.5 / 7, 6.5 / 7])  # a sample itself
+    points[4] = torch.tensor([0.5 / 7, 6.5 / 7], dtype=torch.float64)  # a sample itself
     samples = field.samples.detach().numpy()
     expected = [reference(samples, x, y, mode) for x, y in points.tolist()]
     found = field.at(points).detach().numpy()

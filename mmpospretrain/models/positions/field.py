@@ -129,6 +129,7 @@ class PositionField(nn.Module):
         Returns:
             (V, N, D), row-major.
         """
+        boxes = boxes.to(self.samples.dtype)
         return self.at(patch_centres(boxes, flipped, grid_size))
 
     def pos_embed(self, grid_size: GridSize) -> Tensor:
@@ -186,7 +187,6 @@ def move_views(
     factor = torch.minimum(factor, (1 / size).amin(1))[:, None]  # (B, 1)
     room = (1 - factor * size).clamp(min=0)
     target = torch.rand(corner.shape, generator=generator) * room
-    moved = (boxes.unflatten(-1, (2, 2)) - corner[:, None, None]) * factor[
-        ..., None, None
-    ]
-    return (moved + target[:, None, None]).flatten(-2).clamp(0, 1)
+    points = boxes.unflatten(-1, (2, 2))  # (B, V, 2, 2), two corners of each view
+    corner, target, factor = (x[:, None, None] for x in (corner, target, factor))
+    return ((points - corner) * factor + target).flatten(-2).clamp(0, 1)
