@@ -1,0 +1,215 @@
+"""A student that is to say what its teacher says: DINO, iBOT, KoLeo (DINOv2, PosField).
+
+Both answer by a distribution over prototypes. The teacher's is sharpened and kept from
+falling for one prototype, by centering or by Sinkhorn-Knopp.
+
+Every function here sees the global batch: two processes with half the images each say
+what one with all of them says.
+
+Letters: B images, S views that the student sees, T that the teacher sees, n tokens,
+K prototypes, D embedding width.
+"""
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
+from torch.nn import functional as F
+
+from mmpospretrain.checks import check_choice, check_ratio
+
+TINY = 1e-8  # of distances, whose logarithm is taken
+
+
+def global_sum(values: Tensor) -> Tensor:
+    """Sum over the processes; without gradient."""
+    values = values.clone()
+    all_reduce(values, op='sum')
+    return values
+
+
+def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3) -> Tensor:
+    """Targets that use all prototypes alike (Caron et al., SwAV, Sec. 3.1).
+
+    Rows and columns of ``exp(logits / temperature)`` are normed in turn, so that all n
+    tokens of all processes together spread evenly over the prototypes.
+
+    Args:
+        logits: (n, K); processes may have different n.
+        temperature: Below 1 sharpens.
+        iterations: Of one norming of columns, and one of rows.
+
+    Returns:
+        (n, K) float32, rows sum to 1; columns nearly to n / K over all processes.
+    """
+    logits = logits.detach().float() / temperature
+    # Of few tokens, all may be with other processes.
+    largest = logits.amax() if len(logits) else logits.new_tensor(-torch.inf)
+    all_reduce(largest, op='max')
+    shares = (logits - largest).exp()
+    for _ in range(iterations):
+        columns = global_sum(shares.sum(dim=0))
+        shares /= columns.clamp_(min=torch.finfo(columns.dtype).tiny)
+        rows = shares.sum(dim=1, keepdim=True)
+        shares /= rows.clamp_(min=torch.finfo(rows.dtype).tiny)
+    return shares
+
+
+class Center(nn.Module):
+    """Mean of the teacher's logits, followed slowly, and taken away from them (DINO).
+
+    What it sees waits until :meth:`follow` is called, after the optimizer step: so a
+    batch in several parts counts as one.
+
+    Args:
+        num_prototypes: K.
+        momentum: What the center keeps of itself.
+    """
+
+    def __init__(self, num_prototypes: int, momentum: float = 0.9) -> None:
+        super().__init__()
+        check_ratio('momentum', momentum, closed=True)
+        self.momentum = momentum
+        self.register_buffer('center', torch.zeros(num_prototypes))
+        self.register_buffer('total', torch.zeros(num_prototypes), persistent=False)
+        self.register_buffer('count', torch.zeros(()), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, logits: Tensor, temperature: float) -> Tensor:
+        """Targets (n, K) of logits (n, K); in training, the logits are remembered."""
+        logits = logits.float()
+        if self.training:
+            self.total += logits.sum(dim=0)
+            self.count += len(logits)
+        return ((logits - self.center) / temperature).softmax(dim=-1)
+
+    def follow(self) -> None:
+        """Move towards the mean of what was seen since the last time, if anything."""
+        total, count = global_sum(self.total), global_sum(self.count)
+        mean = total / count.clamp(min=1)
+        weight = (1 - self.momentum) * (count > 0)
+        self.center.lerp_(mean, weight)
+        self.total.zero_()
+        self.count.zero_()
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """Of every token: logits and targets (…, K) to (…), in float32."""
+    return -(targets * (logits.float() / temperature).log_softmax(dim=-1)).sum(dim=-1)
+
+
+def dino_loss(logits: Tensor, targets: Tensor, temperature: float = 0.1) -> Tensor:
+    """A student's view says what the teacher says of the others (DINO, Eq. 3).
+
+    Args:
+        logits: (S, B, K) of the student; its first T views are those of the teacher.
+        targets: (T, B, K) of the teacher.
+        temperature: Of the student.
+
+    Returns:
+        Scalar: the mean over images and pairs of views.
+    """
+    total, pairs = logits.new_zeros((), dtype=torch.float32), 0
+    together = targets.sum(dim=0)  # the loss is linear in the targets
+    for view, answer in enumerate(logits):
+        own = view < len(targets)
+        others = len(targets) - own
+        if others:
+            wanted = together - targets[view] if own else together
+            total = total + cross_entropy(answer, wanted, temperature).mean()
+            pairs += others
+    return total / pairs
+
+
+def ibot_loss(
+    logits: Tensor, targets: Tensor, weight: Tensor, temperature: float = 0.1
+) -> Tensor:
+    """Masked patches say what the teacher says of them unmasked (iBOT, Eq. 2).
+
+    Args:
+        logits: (n, K) of the masked patches of all images.
+        targets: (n, K).
+        weight: (n,), for example one over the number of masked patches of the image.
+        temperature: Of the student.
+
+    Returns:
+        Scalar: the weighted mean over the global batch; 0 if nothing is masked.
+    """
+    total = weight.float().sum()
+    all_reduce(total, op='mean')
+    losses = cross_entropy(logits, targets, temperature)
+    return (weight * losses).sum() / total.clamp(min=TINY)
+
+
+def koleo_loss(features: Tensor) -> Tensor:
+    """Spreads images apart: minus the log of the distance to the nearest (KoLeo).
+
+    Sablayrolles et al., Spreading vectors for similarity search, Eq. 3.
+
+    Args:
+        features: (B, D), normed here.
+
+    Returns:
+        Scalar: the mean over the images, with neighbours among those of all processes.
+
+    Raises:
+        ValueError: If there is but one image.
+    """
+    features = F.normalize(features.float(), dim=-1)
+    everyone = features
+    if get_world_size() > 1:
+        everyone = torch.cat(all_gather(features.contiguous()))
+    if len(everyone) < 2:
+        raise ValueError('KoLeo needs 2 images or more: one has no neighbour')
+    with torch.no_grad():
+        similarity = features @ everyone.T  # (B, all)
+        own = torch.arange(len(features), device=features.device)
+        if get_world_size() > 1:
+            own = own + len(features) * torch.distributed.get_rank()
+        similarity.scatter_(1, own[:, None], -torch.inf)
+        nearest = similarity.argmax(dim=1)
+    distance = (features - everyone[nearest]).norm(dim=-1)
+    return -(distance + TINY).log().mean()
+
+
+class TeacherTargets(nn.Module):
+    """Targets from the logits of a teacher.
+
+    Args:
+        num_prototypes: K.
+        method: ``'sinkhorn'`` (DINOv2) or ``'centering'`` (DINO, iBOT).
+        temperature: Of the teacher.
+        momentum: What the center keeps of itself; only of ``'centering'``.
+        iterations: Of ``'sinkhorn'``.
+
+    Raises:
+        ValueError: If the method is unknown or the temperature not above 0.
+    """
+
+    def __init__(
+        self,
+        num_prototypes: int,
+        method: str = 'sinkhorn',
+        temperature: float = 0.04,
+        momentum: float = 0.9,
+        iterations: int = 3,
+    ) -> None:
+        super().__init__()
+        check_choice('method', method, ('sinkhorn', 'centering'))
+        if not temperature > 0:
+            raise ValueError(f'temperature must be above 0, got {temperature}')
+        self.temperature = temperature
+        self.iterations = iterations
+        centering = method == 'centering'
+        self.center = Center(num_prototypes, momentum) if centering else None
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Logits (n, K) to targets (n, K) float32, without gradient."""
+        if self.center is None:
+            return sinkhorn(logits, self.temperature, self.iterations)
+        return self.center(logits, self.temperature)
+
+    def follow(self) -> None:
+        """To be called after every optimizer step: moves the center, if any."""
+        if self.center is not None:
+            self.center.follow()

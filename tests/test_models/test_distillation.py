@@ -1,0 +1,222 @@
+"""Losses of a student and its teacher: float64 references, and two processes as one."""
+
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, distributed, nn
+
+from mmpospretrain.models.losses.distillation import (
+    Center,
+    TeacherTargets,
+    dino_loss,
+    ibot_loss,
+    koleo_loss,
+    sinkhorn,
+)
+
+K = 7
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def numpy_cross_entropy(logits: Tensor, targets: Tensor, temperature: float) -> float:
+    """Of one token."""
+    return -(
+        targets.double().numpy()
+        * np.log(softmax(logits.double().numpy() / temperature))
+    ).sum()
+
+
+def random_targets(*shape: int) -> Tensor:
+    return torch.randn(*shape, K).softmax(-1)
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+def test_sinkhorn():
+    """Row by row and column by column in float64."""
+    logits = torch.randn(12, K)
+    shares = np.exp(logits.double().numpy() / 0.5)
+    for _ in range(3):
+        for column in range(K):
+            shares[:, column] /= shares[:, column].sum()
+        for row in range(12):
+            shares[row] /= shares[row].sum()
+    targets = sinkhorn(logits, 0.5)
+    np.testing.assert_allclose(targets, shares, rtol=1e-5)
+    assert targets.dtype == torch.float32
+
+
+def test_sinkhorn_spreads_evenly():
+    """All want the first prototype, and it cannot be."""
+    logits = torch.rand(300, K) + torch.tensor([5.0] + [0] * (K - 1))
+    targets = sinkhorn(logits, 0.2, iterations=50)
+    torch.testing.assert_close(targets.sum(1), torch.ones(300))
+    torch.testing.assert_close(
+        targets.sum(0), torch.full((K,), 300 / K), rtol=1e-3, atol=0
+    )
+
+
+def test_sinkhorn_in_extremes():
+    """Logits far apart, in half precision too, give no NaN."""
+    logits = torch.zeros(4, K, dtype=torch.bfloat16)
+    logits[0, 0], logits[1] = 60, -60
+    targets = sinkhorn(logits, 0.04)
+    assert torch.isfinite(targets).all()
+    assert sinkhorn(torch.zeros(0, K), 0.04).shape == (0, K)
+
+
+def test_center():
+    """Over the steps, with a batch in two parts in the second."""
+    center = Center(K, momentum=0.9)
+    batches = torch.randn(3, 8, K)
+    expected = np.zeros(K)
+    for step, batch in enumerate(batches):
+        parts = batch.split(4) if step == 1 else [batch]
+        for part in parts:
+            targets = center(part, 0.04)
+            wanted = softmax((part.double().numpy() - expected) / 0.04)
+            np.testing.assert_allclose(targets, wanted, rtol=1e-3, atol=1e-6)
+        center.follow()
+        expected = 0.9 * expected + 0.1 * batch.double().numpy().mean(0)
+        np.testing.assert_allclose(center.center, expected, rtol=1e-4, atol=1e-6)
+    before = center.center.clone()
+    center.follow()  # nothing was seen
+    center.eval()(batches[0], 0.04)
+    center.follow()  # nor in evaluation
+    assert torch.equal(center.center, before)
+    assert set(center.state_dict()) == {'center'}
+
+
+@pytest.mark.parametrize('views', [2, 5])
+def test_dino(views):
+    logits, targets = torch.randn(views, 3, K), random_targets(2, 3)
+    terms = [
+        numpy_cross_entropy(logits[s, image], targets[t, image], 0.1)
+        for s in range(views)
+        for t in range(2)
+        if s != t
+        for image in range(3)
+    ]
+    assert len(terms) == 3 * (2 * views - 2)
+    assert dino_loss(logits, targets).item() == pytest.approx(np.mean(terms), rel=1e-5)
+
+
+def test_ibot():
+    logits, targets = torch.randn(6, K), random_targets(6)
+    weight = torch.tensor([0.5, 0.5, 0.25, 0.25, 0.25, 0.25])  # images of 2 and 4
+    losses = [
+        numpy_cross_entropy(a, b, 0.1) for a, b in zip(logits, targets, strict=True)
+    ]
+    expected = (np.mean(losses[:2]) + np.mean(losses[2:])) / 2
+    found = ibot_loss(logits, targets, weight)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+    assert ibot_loss(logits[:0], targets[:0], weight[:0]).item() == 0
+
+
+def test_koleo():
+    features = torch.randn(5, 3)
+    x = features.double().numpy()
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    expected = np.mean(
+        [
+            -np.log(min(np.linalg.norm(x[i] - x[j]) for j in range(5) if j != i))
+            for i in range(5)
+        ]
+    )
+    assert koleo_loss(features).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_koleo_of_twins_is_finite():
+    features = torch.ones(4, 3, requires_grad=True)
+    loss = koleo_loss(features)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(features.grad).all()
+    with pytest.raises(ValueError, match='2 images or more'):
+        koleo_loss(torch.ones(1, 3))
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(method='mean'), "method must be one of .*'sinkhorn'.*, got 'mean'"),
+        (dict(temperature=0.0), 'temperature must be above 0, got 0.0'),
+        (dict(method='centering', momentum=1.5), r'momentum must lie in \[0, 1\]'),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        TeacherTargets(K, **options)
+
+
+def everything(part: int | None) -> list[Tensor]:
+    """Losses, gradients and a center over two steps, of a half of the images or all.
+
+    As trained: the gradients of the processes are averaged.
+    """
+    torch.manual_seed(1)
+    model = nn.Linear(4, K).double()
+    teacher = nn.Linear(4, K).double()
+    makers = [TeacherTargets(K, method) for method in ('sinkhorn', 'centering')]
+    results = []
+    for _ in range(2):
+        images, patches = torch.randn(3, 8, 4).double(), torch.randn(8, 6, 4).double()
+        masked = torch.rand(8, 6) < 0.5
+        if part is not None:
+            half = slice(4 * part, 4 * part + 4)
+            images, patches, masked = images[:, half], patches[half], masked[half]
+        weight = (masked / masked.sum(1, keepdim=True).clamp(min=1))[masked]
+        total = koleo_loss(images[0] @ model.weight.T).double()
+        for make in makers:
+            targets = make(teacher(images[:2].flatten(0, 1))).unflatten(0, (2, -1))
+            total = total + dino_loss(model(images), targets)
+            wanted = make(teacher(patches[masked]))
+            total = total + ibot_loss(model(patches[masked]), wanted, weight)
+            make.follow()
+        gradients = torch.autograd.grad(total, [*model.parameters()])
+        results += [total.detach(), *gradients]
+    if part is not None:
+        for value in results:
+            distributed.all_reduce(value)
+            value /= 2
+    return [*results, makers[1].center.center]
+
+
+def work(rank: int, folder: str, connection: Connection) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2
+    )
+    connection.send([value.numpy() for value in everything(rank)])
+    distributed.destroy_process_group()
+
+
+def test_two_processes_equal_one(tmp_path: Path):
+    context = get_context('fork')
+    pipes = [context.Pipe() for _ in range(2)]
+    processes = [
+        context.Process(target=work, args=(rank, str(tmp_path), pipe[1]))
+        for rank, pipe in enumerate(pipes)
+    ]
+    for process in processes:
+        process.start()
+    halves = [pipe[0].recv() if pipe[0].poll(60) else None for pipe in pipes]
+    for process in processes:
+        process.join(10)
+        process.kill()
+    whole = everything(None)
+    for half in halves:
+        assert half is not None
+        for a, b in zip(half, whole, strict=True):
+            np.testing.assert_allclose(a, b.numpy(), rtol=1e-4, atol=1e-6)
