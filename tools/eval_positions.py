@@ -1,7 +1,8 @@
-"""Position accuracy in 16 cases: ``python tools/eval_positions.py CONFIG CHECKPOINT``.
+"""Position accuracy by case: ``python tools/eval_positions.py CONFIG CHECKPOINT``.
 
-Prints the table of Tabs. S3-S5 over the validation images of the config, and writes
-``positions.json`` and the heat map ``positions.png``.
+Of DropPos, the table of Tabs. S3-S5 and a heat map; of MP3, accuracy over all, context
+and masked patches by η, and the curve of Fig. 3. Over the validation images of the
+config; printed, and written to ``positions.json`` and ``positions.png``.
 """
 
 import argparse
@@ -20,14 +21,16 @@ from mmpospretrain.engine.cli import (
     set_data,
     set_loader_defaults,
 )
+from mmpospretrain.evaluation.position_curve import PositionCurve, position_curve
 from mmpospretrain.evaluation.position_table import PositionTable, position_table
-from mmpospretrain.visualization import plot_position_table
+from mmpospretrain.models import MP3
+from mmpospretrain.visualization import plot_position_curve, plot_position_table
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description='Evaluate position predictions.')
-    parser.add_argument('config', help='config file of a DropPos model')
+    parser.add_argument('config', help='config file of a DropPos or MP3 model')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--data', metavar='PATH', help='as for train.py; uses its val/')
     parser.add_argument(
@@ -35,6 +38,13 @@ def parse_args() -> argparse.Namespace:
         metavar='DIR',
         type=Path,
         help='where results go; by default the folder of the checkpoint',
+    )
+    parser.add_argument(
+        '--mask-ratios',
+        nargs='+',
+        type=float,
+        metavar='R',
+        help='γ of DropPos (default: 0 .25 .5 .75) or η of MP3 (0 .1 .2 … .9)',
     )
     parser.add_argument('--seed', type=int, default=0, help='of the masks')
     parser.add_argument(
@@ -49,7 +59,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def evaluate(args: argparse.Namespace) -> PositionTable:
+def evaluate(args: argparse.Namespace) -> PositionTable | PositionCurve:
     """Run the model over the test images of the config."""
     cfg = load_config(args.config, args.cfg_options)
     if args.data:
@@ -66,10 +76,12 @@ def evaluate(args: argparse.Namespace) -> PositionTable:
         cfg.test_dataloader.batch_size = args.batch_size
     model = load_model(cfg, args.checkpoint)
     loader = Runner.build_dataloader(cfg.test_dataloader)
-    return position_table(model, loader, seed=args.seed)
+    ratios = {'mask_ratios': args.mask_ratios} if args.mask_ratios else {}
+    measure = position_curve if isinstance(model, MP3) else position_table
+    return measure(model, loader, seed=args.seed, **ratios)
 
 
-def to_rich(result: PositionTable) -> Table:
+def table_to_rich(result: PositionTable) -> Table:
     """The table as printed, laid out as Tab. S3 of DropPos."""
     table = Table(
         title=f'Position accuracy over {result.num_images} images, %',
@@ -86,15 +98,34 @@ def to_rich(result: PositionTable) -> Table:
     return table
 
 
+def curve_to_rich(result: PositionCurve) -> Table:
+    """The values of the curve as printed, a dash where there is nothing to count."""
+    table = Table(
+        title='Position accuracy, %',
+        caption=f'{result.num_images} images, chance {result.chance:.2f}',
+    )
+    for name in ('η', *result.accuracy):
+        table.add_column(name, justify='right')
+    for ratio in result.mask_ratios:
+        values = [by_ratio.get(ratio) for by_ratio in result.accuracy.values()]
+        cells = ('–' if value is None else f'{value:.2f}' for value in values)
+        table.add_row(f'{ratio:.2f}', *cells)
+    return table
+
+
 def main() -> None:
     """Evaluate, print, write."""
     args = parse_args()
     with readable_errors():
         out = args.out or Path(args.checkpoint).parent
         result = evaluate(args)
-        Console().print(to_rich(result))
+        if isinstance(result, PositionCurve):
+            table, figure = curve_to_rich(result), plot_position_curve(result)
+        else:
+            table, figure = table_to_rich(result), plot_position_table(result)
+        Console().print(table)
         out.mkdir(parents=True, exist_ok=True)
-        plot_position_table(result).savefig(out / 'positions.png', dpi=150)
+        figure.savefig(out / 'positions.png', dpi=150)
         report = dict(
             config=args.config,
             checkpoint=args.checkpoint,

@@ -3,13 +3,15 @@
 Features are average-pooled patch tokens, of the last layer or of the last four side by
 side, as StoP evaluates (Tab. 1). They are extracted once and kept; logistic regression
 runs on them, and chooses its regularisation on a part of the training set. ``--knn``
-adds nearest neighbours, ``--all-layers`` shows them layer by layer.
+adds nearest neighbours, ``--all-layers`` shows them layer by layer, and ``--compare``
+does beside other checkpoints (Fig. 9 of MP3).
 
 CHECKPOINT ``none`` measures random weights: what is learned has to be better. For all
 of ImageNet-1K, MMPretrain's SGD trains a head in configs/transfer/classification.
 """
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,7 @@ from mmpospretrain.models import PositionViT
 from mmpospretrain.visualization import plot_curve
 from mmpospretrain.zoo import load_backbone, local_file
 
-LAYERS = {'last': slice(-1, None), 'last4': slice(-4, None)}
+LAYERS = {'last': 1, 'last4': 4}
 IMAGES = 'folder with a folder for each class, or a text file of "path label" lines'
 
 
@@ -59,7 +61,20 @@ def parse_args() -> argparse.Namespace:
         'alike, at random. For a given list, make it the --train file',
     )
     add('--knn', type=int, metavar='K', help='also by the K nearest neighbours (20)')
-    add('--all-layers', action='store_true', help='nearest neighbours by each layer')
+    add(
+        '--all-layers',
+        action='store_true',
+        help='nearest neighbours by each layer; 0 is what goes into the first',
+    )
+    add(
+        '--compare',
+        nargs='+',
+        default=[],
+        metavar='NAME=PATH',
+        help='with --all-layers: draw curves of earlier runs too, each the folder of a '
+        'linear_probe.json, or such a file',
+    )
+    add('--name', help='of this checkpoint beside others; by default its file')
     add('--seed', type=int, default=0, help='of labels, of splits, of random weights')
     add('--batch-size', type=int, default=64, metavar='B')
     add('--num-workers', type=int, default=2, metavar='N', help='to read images')
@@ -71,8 +86,11 @@ def parse_args() -> argparse.Namespace:
     )
     add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
     args = parser.parse_args()
+    if args.compare and not args.all_layers:
+        parser.error('--compare needs --all-layers')
     if args.all_layers and not args.knn:
         args.knn = 20
+    args.name = args.name or Path(args.checkpoint).stem
     return args
 
 
@@ -111,8 +129,9 @@ class Extractor:
         device = next(self.backbone.parameters()).device
         self.preprocessor = MODELS.build(cfg.data_preprocessor).to(device)
         number = self.backbone.num_layers
-        first = 0 if args.all_layers else max(0, number + LAYERS[args.layers].start)
-        self.layers = range(first, number)
+        count = min(LAYERS[args.layers], number)
+        self.wanted = slice(-count, None)
+        self.layers = range(-1 if args.all_layers else number - count, number)
         random = args.checkpoint == 'none'
         self.cache = FeatureCache(
             args.out / 'features',
@@ -142,18 +161,71 @@ class Extractor:
         return features
 
 
-def evaluate(args: argparse.Namespace) -> dict[str, Any]:
-    """Everything that was asked for, in percent."""
+def data_id(*datasets: ImageFolder) -> str:
+    """Stands for the names and labels of images, wherever their folders are."""
+    infos = (d.get_data_info(index) for d in datasets for index in range(len(d)))
+    images = [(Path(info['img_path']).name, int(info['gt_label'])) for info in infos]
+    return hashlib.sha256(json.dumps(images).encode()).hexdigest()[:16]
+
+
+def read_earlier(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """What earlier runs that ``--compare`` names have written, by name.
+
+    Raises:
+        FileNotFoundError: If there is no result at a path.
+        ValueError: If it has no curve, one of other neighbours, or no name of its own.
+    """
+    earlier: dict[str, dict[str, Any]] = {}
+    for entry in args.compare:
+        name, _, path = entry.rpartition('=')  # a name may be η=0.75
+        if not name or name in {args.name, *earlier}:
+            raise ValueError(
+                f'--compare takes NAME=PATH, each name once and not {args.name!r}, '
+                f'which is --name; got {entry!r}'
+            )
+        path = Path(path).expanduser()
+        path = path / 'linear_probe.json' if path.is_dir() else path
+        if not path.is_file():
+            raise FileNotFoundError(f'--compare: there is no {path}')
+        try:
+            report = json.loads(path.read_text(encoding='utf-8'))
+            curve = {int(layer): x for layer, x in report['knn_by_layer'].items()}
+            k = report['arguments']['knn']
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f'--compare: {path} has no curve; it is not from linear_probe.py with '
+                '--all-layers'
+            ) from error
+        if k != str(args.knn):
+            raise ValueError(
+                f'--compare: {path} is of {k} neighbours, this run of {args.knn}'
+            )
+        earlier[name] = {**report, 'knn_by_layer': curve}
+    return earlier
+
+
+def evaluate(
+    args: argparse.Namespace, earlier: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Everything that was asked for, in percent, if earlier runs had the same data."""
     extract = Extractor(args)
     train = labelled_images(args.train, extract.pipeline)
     val = labelled_images(args.val, extract.pipeline, like=train)
     chosen = choose_labels(np.array(labels_of(train)), args.labels, args.seed)
     train = train.get_subset(chosen.tolist())
+    data = data_id(train, val)
+    for name, report in earlier.items():
+        if report.get('data') != data:
+            raise ValueError(
+                f'--compare: {name} was measured on other images or labels, or by an '
+                'earlier version: measure it again with the same --train, --val, '
+                '--labels and --seed'
+            )
     features = extract(train, 'training images'), extract(val, 'validation images')
     result: dict[str, Any] = dict(
-        layers=args.layers, train_images=len(train), val_images=len(val)
+        layers=args.layers, train_images=len(train), val_images=len(val), data=data
     )
-    ours = [f.select(LAYERS[args.layers]) for f in features]
+    ours = [f.select(extract.wanted) for f in features]
     with Console().status('logistic regression'):
         result['linear'], result['C'] = linear_probe(*ours, seed=args.seed)
     if args.knn:
@@ -199,7 +271,8 @@ def main() -> None:
             random = Path('work_dirs/random')
             parent = Path(args.checkpoint).parent
             args.out = random if args.checkpoint == 'none' else parent
-        result = evaluate(args)
+        earlier = read_earlier(args)
+        result = evaluate(args, earlier)
         Console().print(to_rich(result, args))
         written = ['linear_probe.json']
         arguments = {key: str(value) for key, value in vars(args).items()}
@@ -207,9 +280,11 @@ def main() -> None:
         text = json.dumps(report, indent=2) + '\n'
         (args.out / written[0]).write_text(text, encoding='utf-8')
         if args.all_layers:
-            curve = {Path(args.checkpoint).stem: result['knn_by_layer']}
+            runs = {**earlier, args.name: result}
+            curves = {name: run['knn_by_layer'] for name, run in runs.items()}
             chance = f'most frequent class, {result["chance"]:.1f} %', result['chance']
-            figure = plot_curve(curve, 'kNN top-1, %', chance, xlabel='layer')
+            figure = plot_curve(curves, 'kNN top-1, %', chance, xlabel='layer')
+            figure.axes[0].xaxis.get_major_locator().set_params(integer=True)
             figure.savefig(args.out / 'knn_by_layer.png', dpi=150)
             written.append('knn_by_layer.png')
         print(f'wrote {" and ".join(str(args.out / name) for name in written)}')

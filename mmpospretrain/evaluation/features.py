@@ -15,7 +15,7 @@ from mmengine.dataset import default_collate
 from mmpretrain.models import VisionTransformer
 from rich.progress import track
 from safetensors.numpy import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mmpospretrain.datasets import ImageFolder
@@ -84,7 +84,8 @@ def extract_features(
         backbone: Left in the mode that it was in.
         preprocessor: Normalises; on the device of the backbone.
         dataset: With labels.
-        layers: Their numbers from 0, ascending.
+        layers: Their numbers from 0, ascending; -1 is what goes into the first, patch
+            embeddings with their positions.
         batch_size: Images at once.
         num_workers: Processes that read images.
         title: Of a progress bar; none without.
@@ -104,12 +105,24 @@ def extract_features(
         for batch in track(loader, title, transient=True, disable=title is None):
             batch = preprocessor(batch)
             with torch.no_grad():
-                features = backbone.pooled(batch['inputs'], layers)
+                features = _pooled(backbone, batch['inputs'], layers)
             values.append(torch.stack(features, dim=1).float().cpu().numpy())
             labels += [int(sample.gt_label) for sample in batch['data_samples']]
     finally:
         backbone.train(training)
     return Features(np.concatenate(values), np.array(labels))
+
+
+def _pooled(
+    backbone: PositionViT, images: Tensor, layers: Sequence[int]
+) -> tuple[Tensor, ...]:
+    """As :meth:`PositionViT.pooled`; -1 is the input of the first layer."""
+    features = backbone.pooled(images, [layer for layer in layers if layer >= 0])
+    if -1 not in layers:
+        return features
+    patches, grid_size = backbone.patchify(images)
+    patches = backbone.pre_norm(patches + backbone.patch_positions(grid_size))
+    return backbone.ln1(patches).mean(1), *features
 
 
 def labelled_images(

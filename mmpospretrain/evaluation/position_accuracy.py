@@ -5,6 +5,9 @@ from mmengine.evaluator import BaseMetric
 
 from mmpospretrain.registry import METRICS
 
+from ..models.selfsup.position_predictor import Reconstruction
+from .position_table import count_correct
+
 
 @METRICS.register_module()
 class PositionAccuracy(BaseMetric):
@@ -22,16 +25,13 @@ class PositionAccuracy(BaseMetric):
     def process(self, data_batch: dict, data_samples: list[dict]) -> None:
         """Count the patches of every image, and those put in place."""
         for sample in data_samples:
-            dropped, context = sample['position_dropped'], sample['position_context']
-            right = sample['position_predicted'] == sample['position_ids']
-            groups = (dropped, dropped & context, dropped & ~context)
-            counts = [(int((right & x).sum()), int(x.sum())) for x in groups]
-            self.results.append(counts)
+            fields = (sample[f'position_{name}'] for name in Reconstruction._fields)
+            self.results.append(count_correct(Reconstruction(*fields)).tolist())
 
-    def compute_metrics(self, results: list[list[tuple[int, int]]]) -> dict[str, float]:
+    def compute_metrics(self, results: list[list[list[int]]]) -> dict[str, float]:
         """Returns accuracies in percent."""
         counts = np.array(results).sum(axis=0)  # (groups, 2)
-        (top1, context, masked) = 100 * counts[:, 0] / np.maximum(counts[:, 1], 1)
+        top1, context, masked = 100 * counts[:, 0] / np.maximum(counts[:, 1], 1)
         if not counts[2, 1]:
             return dict(top1=top1)
         return dict(top1=top1, context_top1=context, masked_top1=masked)

@@ -22,6 +22,7 @@ from ..models.selfsup.position_predictor import (
 
 MASK_RATIOS = (0.0, 0.25, 0.5, 0.75)
 POS_MASK_RATIOS = (0.25, 0.5, 0.75, 0.95)
+GROUPS = ('all', 'context', 'masked')  # the patches that are counted
 
 
 @dataclass(frozen=True)
@@ -68,23 +69,49 @@ def position_table(
 ) -> PositionTable:
     """Measure top-1 accuracy over all dropped patches of a data set, case by case.
 
+    Args:
+        model, loader, seed: As for :func:`count_cases`, which says what is raised.
+        mask_ratios: γ of the rows.
+        pos_mask_ratios: γ_pos of the columns.
+    """
+    cases = list(product(mask_ratios, pos_mask_ratios))
+    counts, num_images = count_cases(model, loader, cases, seed)
+    correct, dropped = counts[:, 0].T  # (cases,) each
+    rows, cols = model.backbone.grid_size
+    return PositionTable(
+        accuracy=(100 * correct / dropped).reshape(len(mask_ratios), -1),
+        mask_ratios=tuple(mask_ratios),
+        pos_mask_ratios=tuple(pos_mask_ratios),
+        chance=100 / (rows * cols),
+        num_images=num_images,
+    )
+
+
+def count_cases(
+    model: PositionPredictor,
+    loader: Iterable[dict],
+    cases: Sequence[tuple[float, ...]],
+    seed: int,
+) -> tuple[np.ndarray, int]:
+    """Count the patches of a data set that are put in place, case by case.
+
     The images are read once for all cases. Masks follow from the seed and the index of
     an image alone: neither batch size nor device nor the other cases change them.
 
     Args:
         model: Put into evaluation mode, and back afterwards.
         loader: Batches for the model's ``data_preprocessor``, in a fixed order.
-        mask_ratios: γ of the rows.
-        pos_mask_ratios: γ_pos of the columns.
+        cases: As for :func:`reconstruct_cases`.
         seed: Of the masks.
 
+    Returns:
+        (cases, 3, 2) long, :func:`count_correct` over all images; and their number.
+
     Raises:
-        ValueError: If the model does not predict positions, a ratio is out of range,
-            or the loader is empty.
+        ValueError: If the loader is empty, or as :func:`reconstruct_cases`.
     """
-    cases = list(product(mask_ratios, pos_mask_ratios))
     generators = [torch.Generator().manual_seed(seed) for _ in cases]
-    counts = []  # of every batch: (cases, 2), on the device until the end
+    counts = []  # of every batch: (cases, 3, 2), on the device until the end
     num_images = 0
     console = Console(stderr=True)
     for batch in track(loader, description='Position accuracy', console=console):
@@ -94,25 +121,23 @@ def position_table(
         num_images += len(inputs)
     if not counts:
         raise ValueError('there is no image to evaluate positions on')
-    correct, dropped = torch.stack(counts).sum(dim=0).double().T  # (cases,) each
-    accuracy = (100 * correct / dropped).reshape(len(mask_ratios), -1)
-    rows, cols = model.backbone.grid_size
-    return PositionTable(
-        accuracy=accuracy.cpu().numpy(),
-        mask_ratios=tuple(mask_ratios),
-        pos_mask_ratios=tuple(pos_mask_ratios),
-        chance=100 / (rows * cols),
-        num_images=num_images,
-    )
+    return torch.stack(counts).sum(dim=0).cpu().numpy(), num_images
 
 
 def count_correct(result: Reconstruction) -> Tensor:
-    """Dropped patches put in place, and all dropped patches: (2,) long."""
-    correct = (result.predicted == result.ids) & result.dropped
-    return torch.stack((correct.sum(), result.dropped.sum()))
+    """How many patches are in place, and how many there are, anchors left out.
+
+    Returns:
+        (3, 2) long: of all patches, of those that the others could see, and of those
+        that they could not (:data:`GROUPS`).
+    """
+    dropped, context = result.dropped, result.context
+    groups = torch.stack((dropped, dropped & context, dropped & ~context))
+    correct = groups & (result.predicted == result.ids)
+    counts = torch.stack((correct, groups), dim=-1)  # (3, …, V, 2)
+    return counts.flatten(1, -2).sum(dim=1)
 
 
-@torch.no_grad()
 def reconstruct_cases(
     model: PositionPredictor,
     inputs: Tensor,
@@ -136,11 +161,22 @@ def reconstruct_cases(
             f'positions are reconstructed by DropPos, MP3 and their kin, not by a '
             f'{type(model).__name__}: give a config of configs/droppos or configs/mp3'
         )
+    with torch.no_grad():
+        patches = model.backbone.patchify_own_grid(inputs)  # (B, N, D)
+    return place_cases(model, patches, cases, generators)
+
+
+def place_cases(
+    model: PositionPredictor,
+    patches: Tensor,
+    cases: Sequence[tuple[float, ...]],
+    generators: Sequence[torch.Generator],
+) -> list[Reconstruction]:
+    """As :func:`reconstruct_cases`, of ``patches`` (B, N, D) from whatever images."""
     results = []
     with evaluating(model):
-        patches = model.backbone.patchify_own_grid(inputs)  # (B, N, D)
         for ratios, generator in zip(cases, generators, strict=True):
-            drawn = [model.draw_masks(1, *ratios, generator=generator) for _ in inputs]
-            masks = [torch.cat(x).to(inputs.device) for x in zip(*drawn, strict=True)]
+            drawn = [model.draw_masks(1, *ratios, generator=generator) for _ in patches]
+            masks = [torch.cat(x).to(patches.device) for x in zip(*drawn, strict=True)]
             results.append(model.place(patches, type(drawn[0])(*masks)))
     return results

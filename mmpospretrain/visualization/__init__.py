@@ -1,9 +1,16 @@
 """Pictures and pages of what was learned; needs Matplotlib (extra ``vis``)."""
 
+from .attention import plot_position_correlation, plot_relative_maps
 from .curves import plot_curve, plot_seeds, read_scalars
 from .images import as_rgb, find_images, load_sample
+from .jigsaw import cut_patches, mix_patches, plot_jigsaws, plot_mix
 from .latent import plot_position_similarity, plot_predicted_tokens, predict_token
-from .positions import draw_reconstruction, plot_position_table, plot_reconstructions
+from .positions import (
+    draw_reconstruction,
+    plot_position_curve,
+    plot_position_table,
+    plot_reconstructions,
+)
 from .predictions import plot_predictions
 from .report import Picture, Section, render_page
 
@@ -11,15 +18,22 @@ __all__ = [
     'Picture',
     'Section',
     'as_rgb',
+    'cut_patches',
     'draw_reconstruction',
     'find_images',
     'load_sample',
+    'mix_patches',
     'plot_curve',
+    'plot_jigsaws',
+    'plot_mix',
+    'plot_position_correlation',
+    'plot_position_curve',
     'plot_position_similarity',
     'plot_position_table',
     'plot_predicted_tokens',
     'plot_predictions',
     'plot_reconstructions',
+    'plot_relative_maps',
     'plot_seeds',
     'predict_token',
     'read_scalars',

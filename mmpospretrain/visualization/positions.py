@@ -1,12 +1,15 @@
-"""Pictures of reconstructed positions: Figure 3 of DropPos, and its table as a map."""
+"""Pictures of positions: Figure 3 of DropPos, its table as a map, Figure 3 of MP3."""
 
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..evaluation.position_curve import PositionCurve
 from ..evaluation.position_table import PositionTable, count_correct
 from ..models.selfsup.position_predictor import Reconstruction
+from .curves import plot_curve
 
 BLACK, WHITE = 0, 255
 
@@ -57,19 +60,28 @@ def plot_reconstructions(
         layout='constrained',
     )
     axes = figure.subplots(rows, columns, squeeze=False)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_color('.7')  # or white patches would melt into the page
     titles = [*(f'γ = {ratio:g}' for ratio in mask_ratios), 'original']
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=11)
     for row, image, results in zip(axes, images, reconstructions, strict=True):
-        row[-1].imshow(image)
+        show(row[-1], image)
         for axis, result in zip(row[:-1], results, strict=True):
-            axis.imshow(draw_reconstruction(image, result, patch_size))
-            correct, dropped = count_correct(result)
-            axis.set_xlabel(f'{correct} of {dropped} in place', fontsize=8)
+            show(axis, draw_reconstruction(image, result, patch_size))
+            axis.set_xlabel(in_place(result), fontsize=8)
     return figure
+
+
+def show(axis: Axes, picture: np.ndarray) -> None:
+    """Draw a picture (H, W, 3) without ticks, framed."""
+    axis.imshow(picture)
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_color('.7')  # or white patches would melt into the page
+
+
+def in_place(result: Reconstruction) -> str:
+    """How many patches are, anchors left out, to be written below a picture."""
+    correct, dropped = count_correct(result)[0]
+    return f'{correct} of {dropped} in place'
 
 
 def plot_position_table(table: PositionTable) -> Figure:
@@ -95,4 +107,16 @@ def plot_position_table(table: PositionTable) -> Figure:
         fontsize=11,
     )
     axis.spines[:].set_visible(False)
+    return figure
+
+
+def plot_position_curve(curve: PositionCurve) -> Figure:
+    """Accuracy by η, and what guessing achieves (Figure 3 of MP3)."""
+    figure = plot_curve(
+        curve.accuracy,
+        'position accuracy, %',
+        (f'chance, {curve.chance:.1f} %', curve.chance),
+        xlabel='η, share of patches masked',
+    )
+    figure.axes[0].set_ylim(bottom=0)
     return figure

@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from mmpospretrain.evaluation.position_table import position_table, reconstruct_cases
+from mmpospretrain.evaluation.position_table import (
+    count_correct,
+    position_table,
+    reconstruct_cases,
+)
 from mmpospretrain.models import DropPos
+from mmpospretrain.models.selfsup.position_predictor import Reconstruction
 
 CASES = [(0.0, 0.5), (0.5, 0.25)]
 
@@ -61,6 +66,19 @@ def test_counts_dropped_patches_of_all_images():
         anchors = (int(visible * 0.75), int(visible * 0.5), 0)[case % 3]
         assert total == 5 * (visible - anchors)
         assert table.accuracy.flat[case] == pytest.approx(100 * right / total)
+
+
+def test_count_correct():
+    yes, no = True, False
+    result = Reconstruction(
+        ids=torch.tensor([[4, 0, 2, 5, 1], [3, 1, 0, 2, 4]]),
+        dropped=torch.tensor([[yes, yes, yes, no, yes], [yes] * 5]),
+        context=torch.tensor([[yes, yes, no, yes, no], [yes] * 3 + [no] * 2]),
+        predicted=torch.tensor([[4, 3, 2, 5, 2], [3, 1, 1, 2, 4]]),
+    )
+    assert count_correct(result).tolist() == [[6, 9], [3, 5], [3, 4]]
+    second = Reconstruction(*(field[1] for field in result))
+    assert count_correct(second).tolist() == [[4, 5], [2, 3], [2, 2]]
 
 
 def test_averages():

@@ -57,9 +57,109 @@ def test_linear_probe(tool, trained, labelled, capsys):
     assert report['linear'] == report['knn'] == 100
     assert report['chance'] == 50
     assert report['train_images'] == 12
-    assert [*report['knn_by_layer']] == ['1', '2']
+    assert [*report['knn_by_layer']] == ['0', '1', '2']
     assert 'layer 2, 3 neighbours' in capsys.readouterr().out
     assert Image.open(labelled / 'knn_by_layer.png').size[0] > 300
+
+
+def test_layer_0_is_what_goes_into_the_first(tool, trained, labelled):
+    """Patch embeddings with their positions, by hand; last4 does not reach it."""
+    weights = torch.load(trained[1])['state_dict']
+    for part in ('weight', 'bias'):  # which `trained` has made zero in the student
+        weights[f'target_encoder.ln1.{part}'].normal_()
+    torch.save({'state_dict': weights}, trained[1])
+    options = ('--layers', 'last4', '--all-layers', '--knn', 3)
+    assert probe(tool, trained, labelled, *options) is None
+    files = [load_file(path) for path in (labelled / 'features').iterdir()]
+    (train,) = (file['values'] for file in files if len(file['labels']) == 12)
+    assert train.shape == (12, 3, 32)
+
+    # Images are read by class, in alphabetical order.
+    image = np.array(Image.open(labelled / 'train/bright/0.png'))[8:104, 8:104]
+    image = (image - [123.675, 116.28, 103.53]) / [58.395, 57.12, 57.375]
+    encoder = {
+        key.removeprefix('target_encoder.'): value.double().numpy()
+        for key, value in weights.items()
+    }
+    kernel = encoder['patch_embed.projection.weight']  # (D, 3, 16, 16)
+    pooled = np.zeros(32)
+    for patch in range(36):
+        top, left = (16 * side for side in divmod(patch, 6))
+        pixels = image[top : top + 16, left : left + 16].transpose(2, 0, 1)
+        token = (kernel * pixels).sum((1, 2, 3)) + encoder['pos_embed'][0, patch]
+        token += encoder['patch_embed.projection.bias']
+        token = (token - token.mean()) / np.sqrt(token.var() + 1e-6)
+        pooled += (token * encoder['ln1.weight'] + encoder['ln1.bias']) / 36
+    np.testing.assert_allclose(train[0, 0], pooled, atol=1e-4)
+
+    reports = [json.loads((labelled / 'linear_probe.json').read_text())]
+    assert probe(tool, trained, labelled, '--layers', 'last4', '--knn', 3) is None
+    reports.append(json.loads((labelled / 'linear_probe.json').read_text()))
+    for measure in ('linear', 'C', 'knn'):
+        assert reports[0][measure] == reports[1][measure]
+
+
+@pytest.fixture
+def earlier(tool, trained, labelled, tmp_path):
+    """Folder of an earlier run with all layers."""
+    options = ('--all-layers', '--knn', 3, '--out', tmp_path / 'earlier')
+    assert probe(tool, (trained[0], 'none'), labelled, *options) is None
+    return tmp_path / 'earlier'
+
+
+def test_compare(tool, trained, labelled, earlier, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        'matplotlib.figure.Figure.savefig',
+        lambda figure, path, **_: drawn.append((figure.axes[0], path)),
+    )
+    entries = (f'η=0.5={earlier}', f'random={earlier}/linear_probe.json')
+    options = ('--all-layers', '--knn', 3, '--name', 'trained', '--compare', *entries)
+    assert probe(tool, trained, labelled, *options) is None
+    ((axis, path),) = drawn
+    assert path == labelled / 'knn_by_layer.png'
+    *curves, chance = axis.lines
+    assert [c.get_label() for c in curves] == ['η=0.5', 'random', 'trained']
+    assert 'most frequent class' in chance.get_label()
+    for curve, folder in zip(curves, (earlier, earlier, labelled), strict=True):
+        report = json.loads((folder / 'linear_probe.json').read_text())
+        assert [*curve.get_xdata()] == [0, 1, 2]
+        assert [*curve.get_ydata()] == [*report['knn_by_layer'].values()]
+    assert all(tick == round(tick) for tick in axis.get_xticks())
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (('--compare', 'a=nowhere'), 'there is no nowhere'),
+        (('--compare', 'EARLIER'), 'takes NAME=PATH, each name once'),
+        (('--compare', 'a=EARLIER', 'a=EARLIER'), 'each name once'),
+        (('--compare', 'model=EARLIER'), "not 'model', which is --name"),
+        (('--knn', 4, '--compare', 'a=EARLIER'), 'is of 3 neighbours, this run of 4'),
+        (('--labels', 8, '--compare', 'a=EARLIER'), 'a was measured on other images'),
+        (('--val', 'TRAIN', '--compare', 'a=EARLIER'), 'a was measured on other'),
+    ],
+)
+def test_compare_mistakes(tool, trained, labelled, earlier, options, message):
+    places = {'EARLIER': str(earlier), 'TRAIN': str(labelled / 'train')}
+    options = [str(option) for option in options]
+    for name, place in places.items():
+        options = [option.replace(name, place) for option in options]
+    result = probe(tool, trained, labelled, '--all-layers', '--knn', 3, *options)
+    assert message in result
+    assert not (labelled / 'features').exists()
+
+
+def test_compare_with_what_has_no_curve(tool, trained, labelled, earlier, capsys):
+    options = ('--all-layers', '--compare', f'a={earlier}')
+    assert probe(tool, (trained[0], 'none'), labelled, '--out', earlier) is None
+    message = probe(tool, trained, labelled, *options)
+    assert 'has no curve; it is not from linear_probe.py with --all-layers' in message
+    for text in ('no JSON', '[]', '{"knn_by_layer": 3, "arguments": {"knn": "20"}}'):
+        (earlier / 'linear_probe.json').write_text(text)
+        assert 'has no curve' in probe(tool, trained, labelled, *options)
+    assert probe(tool, trained, labelled, *options[1:]) == 2
+    assert '--compare needs --all-layers' in capsys.readouterr().err
 
 
 def test_features_are_extracted_once(tool, trained, labelled, monkeypatch):

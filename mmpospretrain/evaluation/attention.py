@@ -1,0 +1,298 @@
+"""What attention looks at, and how places are alike: Figures 8, 10 and 11 of MP3.
+
+The fused attention of a model stays as it is. From what goes into a layer, its map is
+computed once more, measured, and forgotten before the next layer has one.
+
+Letters: B images of a batch, M images in all, L layers, H heads, P prefix tokens ([CLS]
+or none), N = R · C patches in R rows and C columns, T = P + N tokens, D embedding
+width, d that of a head.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from mmpretrain.models import VisionTransformer
+from mmpretrain.models.utils import MultiheadAttention
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..models.backbones.position_vit import PositionViT
+from ..models.positions import GridSize, grid_coordinates, to_grid_size
+from ..models.selfsup.position_predictor import evaluating
+
+
+class HeadStatistics(NamedTuple):
+    """What heads look at, averaged over images and over the patches that ask.
+
+    The paper leaves [CLS] out of its maps and does not say how. Here it does not ask,
+    and what patches give to one another is scaled to 1: entropy and map are those of a
+    distribution over places, whatever share of a head went to [CLS].
+    """
+
+    entropy: np.ndarray
+    """(L, H) in nats, 0 … log N: ``H`` of Fig. 8."""
+    prefix: np.ndarray
+    """(L, H), 0 … 1: share of attention that goes to [CLS]; 0 without one."""
+    relative: np.ndarray
+    """(L, H, 2R - 1, 2C - 1): attention by offset; see :func:`average_by_offset`."""
+    num_images: int
+    """M."""
+
+    @property
+    def grid_size(self) -> GridSize:
+        """``(rows, cols)``."""
+        return tuple((side + 1) // 2 for side in self.relative.shape[2:])
+
+    def summary(self) -> dict:
+        """Plain values of all but the maps, a row for each layer."""
+        return dict(
+            num_images=self.num_images,
+            largest_entropy=math.log(math.prod(self.grid_size)),
+            entropy=self.entropy.tolist(),
+            attention_to_prefix=self.prefix.tolist(),
+        )
+
+
+class PositionCorrelation(NamedTuple):
+    """Pearson correlation of the last layer's tokens, by place and place (Fig. 10)."""
+
+    within: np.ndarray
+    """(R, C, R, C): of two places in one image, averaged over images."""
+    across: np.ndarray
+    """(R, C, R, C): of a place in one and a place in another, over all pairs."""
+    num_images: int
+    """M."""
+
+    def summary(self) -> dict:
+        """Plain values: averages over places."""
+        means = {}
+        for name in ('within', 'across'):
+            values = getattr(self, name)
+            values = values.reshape(math.prod(values.shape[:2]), -1)  # (N, N)
+            same = np.eye(len(values), dtype=bool)
+            means[name] = dict(
+                same_place=float(values[same].mean()),
+                other_places=float(values[~same].mean()),
+            )
+        return dict(num_images=self.num_images, **means)
+
+
+def head_statistics(
+    backbone: VisionTransformer, batches: Iterable[Tensor]
+) -> HeadStatistics:
+    """Measure all heads.
+
+    Args:
+        backbone: See :func:`encode_measured`.
+        batches: Normalised images (B, C, H, W), all of one size; at least one.
+
+    Raises:
+        ValueError: If the sizes differ, or the backbone is not of this kind.
+    """
+    totals: dict[str, np.ndarray] = {}
+    count, grid_size = 0, None
+    for images in batches:
+        grid_size = _same_grid(grid_size, backbone, images)
+        _, layers = encode_measured(backbone, images, measure_heads)
+        for name in layers[0]:
+            total = torch.stack([heads[name] for heads in layers]).cpu().numpy()
+            totals[name] = totals.get(name, 0) + total
+        count += len(images)
+    means = {name: total / count for name, total in totals.items()}
+    return HeadStatistics(**means, num_images=count)
+
+
+def position_correlation(
+    backbone: VisionTransformer, batches: Iterable[Tensor]
+) -> PositionCorrelation:
+    """Compare the last layer's tokens, place by place (Appendix D of MP3).
+
+    The paper draws random pairs of images. The mean over all M · (M - 1) ordered pairs,
+    which they estimate, needs no more than the sum of all tokens of a place.
+
+    Args:
+        backbone: See :func:`encode_measured`.
+        batches: Normalised images (B, C, H, W), all of one size; two images at least.
+
+    Raises:
+        ValueError: If the sizes differ, there is one image, or the backbone is not of
+            this kind.
+    """
+    products, total, count, grid_size = 0, 0, 0, None
+    for images in batches:
+        grid_size = _same_grid(grid_size, backbone, images)
+        tokens = encode_measured(backbone, images)[0].double()  # (B, N, D)
+        # The correlation of two vectors is the product of these.
+        tokens = F.normalize(tokens - tokens.mean(-1, keepdim=True), dim=-1)
+        products = products + torch.einsum('bid,bjd->ij', tokens, tokens).cpu()
+        total = total + tokens.sum(0).cpu()  # (N, D)
+        count += len(images)
+    if count < 2:
+        raise ValueError(f'correlation across images needs at least two, got {count}')
+    within = products / count
+    across = (total @ total.T - products) / (count * (count - 1))
+    maps = (x.view(*grid_size, *grid_size).numpy() for x in (within, across))
+    return PositionCorrelation(*maps, num_images=count)
+
+
+def measure_heads(attention: Tensor, grid_size: GridSize) -> dict[str, Tensor]:
+    """Fields of :class:`HeadStatistics` for one layer, summed over images.
+
+    Args:
+        attention: Probabilities (B, H, T, T), query by key.
+        grid_size: ``(rows, cols)``.
+
+    Returns:
+        float64, the first dimension H.
+    """
+    total = partial(torch.sum, dtype=torch.float64)
+    num = math.prod(grid_size)
+    prefix, maps = attention[:, :, -num:].tensor_split([-num], dim=-1)
+    maps = F.normalize(maps, p=1, dim=-1)  # (B, H, N, N), rows sum to 1
+    return dict(
+        entropy=total(torch.special.entr(maps), dim=(0, 2, 3)) / num,
+        prefix=total(prefix, dim=(0, 2, 3)) / num,
+        relative=average_by_offset(total(maps, dim=0), grid_size),
+    )
+
+
+def average_by_offset(maps: Tensor, grid_size: GridSize) -> Tensor:
+    """From attention of patch to patch to attention by offset, key minus query.
+
+    The average over all pairs with an offset, not the sum: the paper says "average
+    relative", and pairs grow fewer towards the rim, where sums would fade whatever a
+    head does. So uniform attention is flat, 1 / N everywhere.
+
+    Args:
+        maps: (…, N, N), query by key.
+        grid_size: ``(rows, cols)``.
+
+    Returns:
+        (…, 2R - 1, 2C - 1). The middle is a patch itself; right of it is what lies to
+        the right of the patch that asks.
+    """
+    rows, cols = grid_size
+    places = grid_coordinates(grid_size).long().to(maps.device)  # (N, 2)
+    row, col = (places[None] - places[:, None]).unbind(-1)  # (N, N), key - query
+    shape = (2 * rows - 1, 2 * cols - 1)
+    offsets = ((row + rows - 1) * shape[1] + col + cols - 1).flatten()
+    sums = maps.new_zeros(*maps.shape[:-2], math.prod(shape))
+    sums.index_add_(-1, offsets, maps.flatten(-2))
+    return (sums / offsets.bincount()).unflatten(-1, shape)
+
+
+@torch.no_grad()
+def encode_measured(
+    backbone: VisionTransformer,
+    images: Tensor,
+    measure: Callable[[Tensor, GridSize], Any] | None = None,
+) -> tuple[Tensor, list]:
+    """Encode images in evaluation mode, and measure the attention of every layer.
+
+    Args:
+        backbone: A `PositionViT`, with any positions, or a ViT of MMPretrain whose
+            layers are plain.
+        images: (B, C, H, W).
+        measure: Called with the :func:`attention_map` of each layer and the grid of the
+            patches. What it returns is kept, and the map is not.
+
+    Returns:
+        Patch tokens (B, N, D) of the last layer, normed if the backbone ends with a
+        norm; and what was measured, by layer.
+
+    Raises:
+        ValueError: If the layers have another attention (windows, Swin, BEiT).
+    """
+    grid_size = _grid_of(backbone, images)
+    for layer in backbone.layers:
+        if type(layer.attn) is not MultiheadAttention:
+            raise ValueError(
+                'only the attention of a plain ViT is shown, and the layers of this '
+                f'{type(backbone).__name__} have {type(layer.attn).__name__}'
+            )
+    last = backbone.ln1 if backbone.final_norm else backbone.layers[-1].ffn
+    outputs: list[Tensor] = []
+    measured: list = []
+    with ExitStack() as hooks, evaluating(backbone):
+        hook = partial(_keep_output, outputs)
+        hooks.enter_context(last.register_forward_hook(hook))
+        for layer in backbone.layers if measure else ():
+            hook = partial(_measure_layer, layer, grid_size, measure, measured)
+            # The norm, because `run_layer` never calls the attention after it.
+            hooks.enter_context(layer.ln1.register_forward_hook(hook))
+        if isinstance(backbone, PositionViT):
+            patches, _ = backbone.patchify(images)
+            patches = patches + backbone.patch_positions(grid_size)
+            backbone.encode(patches, grid_size=grid_size)
+        else:  # past what subclasses do first: MAE's would mask
+            VisionTransformer.forward(backbone, images)
+    (tokens,) = outputs
+    return tokens[:, backbone.num_extra_tokens :], measured
+
+
+def attention_map(
+    attention: MultiheadAttention, tokens: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """What the fused attention multiplies values with, and never writes down.
+
+    Args:
+        attention: Gives the weights.
+        tokens: (B, T, D), as the layer's first norm leaves them.
+        bias: Added to the logits, any shape that broadcasts to (B, H, T, T).
+
+    Returns:
+        Probabilities (B, H, T, T), query by key; rows sum to 1.
+    """
+    qkv = attention.qkv(tokens).unflatten(-1, (3, attention.num_heads, -1))
+    q, k, _ = qkv.permute(2, 0, 3, 1, 4)  # (B, H, T, d) each
+    logits = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    return (logits if bias is None else logits + bias).softmax(dim=-1)
+
+
+# --- forward hooks, which get a module, its arguments and its output
+
+
+def _keep_output(
+    outputs: list[Tensor], module: nn.Module, args: tuple[Tensor], out: Tensor
+) -> None:
+    outputs.append(out)
+
+
+def _measure_layer(
+    layer: nn.Module,
+    grid_size: GridSize,
+    measure: Callable[[Tensor, GridSize], Any],
+    measured: list,
+    norm: nn.Module,
+    args: tuple[Tensor],
+    tokens: Tensor,
+) -> None:
+    relative = getattr(layer.attn, 'rel_pos_bias', None)
+    bias = relative(grid_size) if relative is not None else None
+    measured.append(measure(attention_map(layer.attn, tokens, bias), grid_size))
+
+
+# --- grids
+
+
+def _grid_of(backbone: VisionTransformer, images: Tensor) -> GridSize:
+    patch_size, _ = backbone.patch_embed.projection.stride
+    return to_grid_size(tuple(images.shape[-2:]), patch_size)
+
+
+def _same_grid(
+    grid_size: GridSize | None, backbone: VisionTransformer, images: Tensor
+) -> GridSize:
+    """The grid of images, which has to be that of the images before, if any."""
+    found = _grid_of(backbone, images)
+    if grid_size not in (None, found):
+        raise ValueError(
+            f'images have grids of {grid_size} and of {found} patches, and averages '
+            'need one: crop them in the pipeline'
+        )
+    return found
