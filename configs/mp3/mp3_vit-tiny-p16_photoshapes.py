@@ -1,4 +1,7 @@
-# MP3, a small ViT on PhotoShapes.
+# MP3, a small ViT on PhotoShapes. 96² images, 6 x 6 places, chance 2.8 %.
+#
+# python -m mmpospretrain.datasets.photoshapes data/photoshapes
+# python tools/train.py configs/mp3/mp3_vit-tiny-p16_photoshapes.py
 _base_ = [
     '../_base_/models/mp3_vit-base-p16.py',
     '../_base_/models/vit-tiny.py',
@@ -8,20 +11,23 @@ _base_ = [
 ]
 
 model = dict(
-    mask_ratio=0.5,
+    # Of 36 patches few can be spared.
+    mask_ratio=0.25,
     backbone=dict(
         arch=dict(_base_.vit_tiny, _delete_=True), img_size=96, drop_path_rate=0.0
     ),
 )
+
 custom_hooks = [_base_.knn]
 
-max_epochs = 14
-warmup_epochs = 0.7  # 5 %
+# 6000 images / batch 32 = 187 iterations an epoch, 40 epochs = 7480 iterations.
+max_epochs = 40
+warmup_epochs = 2  # 5 %
 optim_wrapper = dict(optimizer=dict(lr=8e-4), clip_grad=dict(max_norm=1.0))
 auto_scale_lr = dict(base_batch_size=32)
 param_scheduler = _base_.param_scheduler
 param_scheduler[0].end = warmup_epochs
 param_scheduler[1].begin = warmup_epochs
 param_scheduler[1].end = max_epochs
-train_cfg = dict(max_epochs=max_epochs, val_interval=2)
-default_hooks = dict(checkpoint=dict(interval=2))
+train_cfg = dict(max_epochs=max_epochs, val_interval=4)
+default_hooks = dict(checkpoint=dict(interval=4))
