@@ -19,13 +19,16 @@ from .masking import (
 )
 from .noise import correlated_noise
 from .relative import RelativePositionBias
+from .shaped_masks import box_mask, cross_mask
 
 __all__ = [
     'BlockIds',
     'GridSize',
     'PositionField',
     'RelativePositionBias',
+    'box_mask',
     'correlated_noise',
+    'cross_mask',
     'draw_scales',
     'gather_blocks',
     'gather_tokens',
