@@ -25,6 +25,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     scope=SCOPE,
 )
 RUNNERS = Registry('runner', parent=root.RUNNERS, scope=SCOPE)
+TRANSFORMS = Registry('transform', parent=root.TRANSFORMS, scope=SCOPE)
 WEIGHT_INITIALIZERS = Registry(
     'weight initializer', parent=root.WEIGHT_INITIALIZERS, scope=SCOPE
 )

@@ -4,11 +4,15 @@ from .image_folder import ImageFolder, read_image
 from .image_source import resolve_image_source
 from .stanford_cars import StanfordCars
 from .tiny_imagenet import TinyImageNet
+from .transforms import CropWithBox, MultiCrop, collate_views
 
 __all__ = [
+    'CropWithBox',
     'ImageFolder',
+    'MultiCrop',
     'StanfordCars',
     'TinyImageNet',
+    'collate_views',
     'read_image',
     'resolve_image_source',
 ]
