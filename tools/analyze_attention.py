@@ -142,7 +142,9 @@ def choose_names(checkpoints: list[str], names: list[str] | None) -> list[str]:
     Raises:
         ValueError: If they are too few or too many, or two are the same.
     """
-    names = names or [f'{Path(c).parent.name}/{Path(c).stem}' for c in checkpoints]
+    names = names or [
+        f'{Path(c).resolve().parent.name}/{Path(c).stem}' for c in checkpoints
+    ]
     if len(set(names)) < len(names) or len(names) != len(checkpoints):
         raise ValueError(
             f'{len(checkpoints)} checkpoints need as many different --names, got '

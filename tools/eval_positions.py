@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from rich.console import Console
 from rich.table import Table
 
+from mmpospretrain.checks import check_ratio
 from mmpospretrain.engine.cli import (
     load_config,
     load_model,
@@ -67,7 +68,7 @@ def evaluate(args: argparse.Namespace) -> PositionTable | PositionCurve:
     if not cfg.get('test_dataloader'):
         raise ValueError(
             f'there are no images to test on in {args.data or args.config}: a folder '
-            'needs a val/ inside'
+            'needs train/ and val/ side by side'
         )
     set_loader_defaults(cfg)
     if args.num_images:
@@ -117,6 +118,8 @@ def main() -> None:
     """Evaluate, print, write."""
     args = parse_args()
     with readable_errors():
+        for ratio in args.mask_ratios or ():
+            check_ratio('--mask-ratios', ratio)
         out = args.out or Path(args.checkpoint).parent
         result = evaluate(args)
         if isinstance(result, PositionCurve):

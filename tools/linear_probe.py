@@ -168,6 +168,14 @@ def data_id(*datasets: ImageFolder) -> str:
     return hashlib.sha256(json.dumps(images).encode()).hexdigest()[:16]
 
 
+def split_entry(entry: str) -> tuple[str, str]:
+    """Name and path of ``NAME=PATH``, where both may hold an equals sign: η=0.75."""
+    parts = entry.split('=')
+    splits = [('='.join(parts[:k]), '='.join(parts[k:])) for k in range(1, len(parts))]
+    there = [split for split in splits if Path(split[1]).expanduser().exists()]
+    return [*there, *splits[::-1], ('', entry)][0]
+
+
 def read_earlier(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """What earlier runs that ``--compare`` names have written, by name.
 
@@ -177,7 +185,7 @@ def read_earlier(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """
     earlier: dict[str, dict[str, Any]] = {}
     for entry in args.compare:
-        name, _, path = entry.rpartition('=')  # a name may be η=0.75
+        name, path = split_entry(entry)
         if not name or name in {args.name, *earlier}:
             raise ValueError(
                 f'--compare takes NAME=PATH, each name once and not {args.name!r}, '

@@ -21,6 +21,7 @@ from mmengine.dataset import default_collate
 from mmpretrain.registry import DATASETS
 from torch import Tensor, nn
 
+from mmpospretrain.checks import check_ratio
 from mmpospretrain.engine.cli import load_config, load_model, readable_errors
 from mmpospretrain.evaluation.position_table import (
     MASK_RATIOS,
@@ -148,6 +149,8 @@ def main() -> None:
     """Draw."""
     args = parse_args()
     with readable_errors():
+        for ratio in args.mask_ratios:
+            check_ratio('--mask-ratios', ratio)
         cfg = load_config(args.config, args.cfg_options)
         paths = find_images(args.images, args.num_images)
         model = load_model(cfg, args.checkpoint)

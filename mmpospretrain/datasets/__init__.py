@@ -1,5 +1,6 @@
 """Images of all kinds. PhotoShapes is a program of its own: see photoshapes.py."""
 
+from .cifar import CIFAR10, CIFAR100
 from .image_folder import ImageFolder, read_image
 from .image_source import resolve_image_source
 from .stanford_cars import StanfordCars
@@ -7,6 +8,8 @@ from .tiny_imagenet import TinyImageNet
 from .transforms import CropWithBox, MultiCrop, collate_views
 
 __all__ = [
+    'CIFAR10',
+    'CIFAR100',
     'CropWithBox',
     'ImageFolder',
     'MultiCrop',

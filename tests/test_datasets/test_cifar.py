@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from mmpretrain.datasets import CIFAR10, CIFAR100, RandAugment
+from PIL import Image
 
 from mmpospretrain.datasets.labelled import check_layout
 from mmpospretrain.engine.cli import set_data
+from mmpospretrain.visualization import as_rgb, load_sample
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 PRETRAINING = CONFIGS / 'mp3/mp3_vit-small-p4_1xb256-coslr-2000e_cifar100.py'
@@ -103,10 +106,20 @@ def test_red_stays_red(path, cifar, monkeypatch):
 @pytest.mark.parametrize('path', ALL, ids=lambda path: path.stem)
 def test_nothing_is_downloaded(path, tmp_path):
     cfg = load(path, tmp_path / 'nothing')
-    kind = cfg.train_dataloader.dataset.type
+    kind = cfg.train_dataloader.dataset.type.removeprefix('mmpospretrain.')
     with pytest.raises(FileNotFoundError, match=rf'no .*nothing.*{kind} needs.*--data'):
         check_layout(cfg)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         assert loader.dataset.download is False
     with pytest.raises(RuntimeError, match=f'Cannot find {kind} dataset in .*nothing'):
         first_batch(cfg.train_dataloader)
+
+
+@pytest.mark.parametrize('size', [(32, 32), (64, 48)])
+def test_pipelines_take_files_too(size, tmp_path):
+    """The tools for pictures and features read any image through ``val_pipeline``."""
+    Image.new('RGB', size, RED).save(tmp_path / 'red.png')
+    pipeline = Compose(Config.fromfile(PRETRAINING).val_pipeline)
+    picture = as_rgb(load_sample(tmp_path / 'red.png', pipeline))
+    assert picture.shape == (32, 32, 3)
+    assert (picture == RED).all()

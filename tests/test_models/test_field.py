@@ -15,7 +15,7 @@ from mmpospretrain.models.positions import (
     patch_centres,
 )
 
-WHOLE = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
+WHOLE = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).double()
 NOT_FLIPPED = torch.tensor([False])
 
 
@@ -179,6 +179,22 @@ def test_scales(name, law):
     assert stats.kstest(share, law.cdf).pvalue > 1e-3
     again = draw_scales(5000, name, torch.Generator().manual_seed(0))
     assert torch.equal(scales, again)
+
+
+def test_half_precision_keeps_its_places():
+    """The field may be in half precision, places may not."""
+    field = build()
+    expected = field.pos_embed((14, 14))
+    for dtype in (torch.bfloat16, torch.float16):
+        found = field.to(dtype).pos_embed((14, 14))
+        assert found.dtype == dtype
+        error = (found - expected).abs().max()
+        assert error < 4 * torch.finfo(dtype).eps * expected.abs().max()
+
+
+def test_draws_are_where_the_boxes_are():
+    boxes = random_views(4).to('meta')
+    assert move_views(boxes, draw_scales(4, device='meta')).device.type == 'meta'
 
 
 def test_constant_scale_moves_nothing():

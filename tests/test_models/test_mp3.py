@@ -272,13 +272,26 @@ def test_a_checkpoint_is_an_ordinary_vit_without_pos_embed():
         (dict(mask_ratio=1.0), r'mask_ratio must lie in \[0, 1\), got 1.0'),
         (dict(mask_ratio=-0.1), r'mask_ratio must lie in \[0, 1\), got -0.1'),
         (dict(query_ratio=0.0), r'query_ratio must lie in \(0, 1\], got 0.0'),
-        (dict(backbone=dict(positions='sincos')), "positions='none', got 'sincos'"),
-        (dict(backbone=dict(positions='relative')), "'none', got 'relative'"),
+        (
+            dict(backbone=dict(positions='sincos')),
+            "positions='none', got a PositionViT with 'sincos'",
+        ),
+        (
+            dict(backbone=dict(positions='relative')),
+            "'none', got a PositionViT with 'relative'",
+        ),
     ],
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         build(**options)
+
+
+def test_other_backbones():
+    vit = dict(type='mmpretrain.VisionTransformer', arch=ARCH, img_size=(48, 80))
+    head = dict(type='mmpospretrain.PositionHead', depth=0)
+    with pytest.raises(ValueError, match=r'needs an mmpospretrain\.PositionViT'):
+        MODELS.build(dict(type='mmpospretrain.MP3', backbone=vit, head=head))
 
 
 def test_bad_images():

@@ -73,6 +73,14 @@ def test_positions():
     assert random.pos_embed.std().item() == pytest.approx(0.02, rel=0.2)
 
 
+@pytest.mark.parametrize('positions', ['sincos', 'learned', 'relative', 'none'])
+def test_frozen_layers_are_frozen_with_their_positions(positions):
+    model = build(
+        positions=positions, learnable_pos_embed=True, frozen_stages=TINY['num_layers']
+    )
+    assert not any(p.requires_grad for p in model.parameters())
+
+
 def test_small_is_the_small_of_the_field():
     assert PositionViT(arch='small').embed_dims == 384
     assert PositionViT(arch='small').num_layers == 12

@@ -99,6 +99,13 @@ def test_fused_and_plain_attention_agree(images, positions):
     torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)
 
 
+def test_a_part_of_the_patches(images):
+    model = vit(positions='relative')
+    patches, _ = model.patchify(images)
+    with pytest.raises(ValueError, match=r'all patches of a grid of \(3, 5\).*got 9'):
+        model.encode(patches[:, :9])
+
+
 def test_every_layer_learns(images):
     model = vit(positions='relative')
     model(images)[0].square().sum().backward()

@@ -9,22 +9,28 @@
 #       tar -xz -C data/cifar100
 _base_ = './imagenet_224_deit.py'
 
-# MMPretrain's CIFAR is RGB. What follows is made for BGR, as files are read:
-# RandAugment weighs the channels, and the data_preprocessor turns them around.
-rgb_to_bgr = [dict(type='NumpyToPIL'), dict(type='PILToNumpy', to_bgr=True)]
-
 train_pipeline = [
-    *rgb_to_bgr,
     dict(type='RandomCrop', crop_size=32, padding=4),
     *_base_.train_pipeline[1:],
 ]
-val_pipeline = [*rgb_to_bgr, dict(type='PackInputs')]
+# Nothing but PackInputs changes an image of CIFAR; other images fit in so.
+val_pipeline = [
+    dict(
+        type='ResizeEdge',
+        scale=32,
+        edge='short',
+        backend='pillow',
+        interpolation='bicubic',
+    ),
+    dict(type='CenterCrop', crop_size=32),
+    dict(type='PackInputs'),
+]
 
 train_dataloader = dict(
     num_workers=4,
     dataset=dict(
         _delete_=True,
-        type='CIFAR100',
+        type='mmpospretrain.CIFAR100',
         data_root='data/cifar100',
         split='train',
         download=False,
@@ -35,7 +41,7 @@ val_dataloader = dict(
     num_workers=4,
     dataset=dict(
         _delete_=True,
-        type='CIFAR100',
+        type='mmpospretrain.CIFAR100',
         data_root='data/cifar100',
         split='test',
         download=False,

@@ -16,7 +16,8 @@ model = dict(
         depth=0,
         loss=dict(type='mmpospretrain.PositionLoss'),
     ),
-    # DeiT's, whose recipe MP3 follows.
+    # DeiT's, whose recipe MP3 follows; but MLPs and patches have MMPretrain's and
+    # MAE's, Xavier uniform.
     init_cfg=[
         dict(type='TruncNormal', layer='Linear', std=0.02, bias=0.0),
         dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),

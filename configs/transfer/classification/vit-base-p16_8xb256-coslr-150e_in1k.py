@@ -8,7 +8,8 @@
 #     configs/transfer/classification/vit-base-p16_8xb256-coslr-150e_in1k.py 8 \
 #     --pretrained PRETRAINED.pth --amp
 #
-# Reported by the paper: 83.0 after 100 epochs of MP3; 81.9 without positions (Tab. 4).
+# Not run by this project. Reported by the paper: 83.0 after 100 epochs of MP3; 81.9
+# without positions (Tab. 4).
 _base_ = [
     '../../_base_/schedules/deit_cls_300e.py',
     'mmpretrain::_base_/datasets/imagenet_bs64_swin_224.py',

@@ -6,9 +6,9 @@
 #     configs/transfer/classification/vit-small-p4_1xb256-coslr-400e_cifar100.py \
 #     --pretrained PRETRAINED.pth
 #
-# Reported by the paper: 84.0 with absolute positions, 84.2 with relative ones, 82.6
-# without (Tab. 3). After 1000 epochs of pre-training 83.16; 85.06 with patches of 2²,
-# 75.73 with 8² (Fig. 7).
+# Not run by this project. Reported by the paper: 84.0 with absolute positions, 84.2
+# with relative ones, 82.6 without (Tab. 3). After 1000 epochs of pre-training 83.16;
+# 85.06 with patches of 2², 75.73 with 8² (Fig. 7).
 _base_ = [
     '../../_base_/schedules/deit_cls_300e.py',
     '../../_base_/datasets/cifar100_32_cls.py',

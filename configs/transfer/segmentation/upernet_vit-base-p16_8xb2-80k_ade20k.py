@@ -50,7 +50,9 @@ optim_wrapper = dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
         custom_keys=dict(
-            pos_embed=dict(decay_mult=0.0), cls_token=dict(decay_mult=0.0)
+            pos_embed=dict(decay_mult=0.0),
+            rel_pos_bias=dict(decay_mult=0.0),
+            cls_token=dict(decay_mult=0.0),
         ),
     ),
 )

@@ -4,6 +4,7 @@ Letters: B images, N patches of the grid, V tokens given to the encoder, P prefi
 ([CLS] or none), D embedding width.
 """
 
+import math
 from collections.abc import Collection
 from typing import ClassVar
 
@@ -56,8 +57,9 @@ class PositionViT(VisionTransformer):
             added to the patches; ``'relative'`` is a :class:`RelativePositionBias` in
             every layer; with ``'none'`` it is never told. Neither of the last two has
             a ``pos_embed``.
-        learnable_pos_embed: Whether sin-cos embeddings are trained; learned ones always
-            are. The default, fixed sin-cos, is the best row of Tab. S1 of DropPos.
+        learnable_pos_embed: Whether sin-cos embeddings are trained; of no meaning for
+            other positions, which always are. The default, fixed sin-cos, is the best
+            row of Tab. S1 of DropPos.
         out_type: ``'raw'`` (B, P + N, D), ``'featmap'`` (B, D, rows, cols),
             ``'cls_token'``, ``'avg_featmap'`` or ``'pooled'`` (B, D). ``'pooled'`` is
             :meth:`pooled`; ``'avg_featmap'``, as upstream, adds a norm of its own, and
@@ -126,6 +128,8 @@ class PositionViT(VisionTransformer):
                 layer.attn.rel_pos_bias = RelativePositionBias(
                     self.grid_size, layer.attn.num_heads, self.num_extra_tokens
                 )
+        if self.frozen_stages > 0:
+            self._freeze_stages()  # what was made since upstream did so, too
 
     def _init_pos_embed(self) -> None:
         if self.positions == 'sincos':
@@ -232,6 +236,9 @@ class PositionViT(VisionTransformer):
 
         Returns:
             One (B, P + V, D) for each of ``out_indices``; the last layer's is normed.
+
+        Raises:
+            ValueError: If positions are relative and patches are no whole grid.
         """
         out_indices = self.out_indices if out_indices is None else out_indices
         x = patches
@@ -241,6 +248,12 @@ class PositionViT(VisionTransformer):
                 cls_token = cls_token + self.pos_embed[:, : self.num_extra_tokens]
             x = torch.cat((cls_token.expand(x.shape[0], -1, -1), x), dim=1)
         x = self.pre_norm(self.drop_after_pos(x))  # (B, P + V, D)
+        grid_size = grid_size or self.grid_size
+        if self.positions == 'relative' and math.prod(grid_size) != patches.shape[1]:
+            raise ValueError(
+                f'relative positions need all patches of a grid of {grid_size}, row-'
+                f'major; got {patches.shape[1]}'
+            )
         keys = ALL
         if num_context is not None and num_context < patches.shape[1]:
             keys = slice(self.num_extra_tokens + num_context)
@@ -260,7 +273,7 @@ class PositionViT(VisionTransformer):
         return tuple(outputs)
 
     def _run_layer(
-        self, layer: nn.Module, x: Tensor, keys: slice, grid_size: GridSize | None
+        self, layer: nn.Module, x: Tensor, keys: slice, grid_size: GridSize
     ) -> Tensor:
         if self.positions == 'relative':
             bias = layer.attn.rel_pos_bias(grid_size)  # (1, H, P + N, P + N)

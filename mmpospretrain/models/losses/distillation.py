@@ -42,17 +42,23 @@ def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3) -> Tensor:
     Returns:
         (n, K) float32, rows sum to 1; columns nearly to n / K over all processes.
     """
-    logits = logits.detach().float() / temperature
-    # Of few tokens, all may be with other processes.
-    largest = logits.amax() if len(logits) else logits.new_tensor(-torch.inf)
-    all_reduce(largest, op='max')
-    shares = (logits - largest).exp()
+    shares = logits.detach().float() / temperature  # logarithms, which never vanish
     for _ in range(iterations):
-        columns = global_sum(shares.sum(dim=0))
-        shares /= columns.clamp_(min=torch.finfo(columns.dtype).tiny)
-        rows = shares.sum(dim=1, keepdim=True)
-        shares /= rows.clamp_(min=torch.finfo(rows.dtype).tiny)
-    return shares
+        shares -= global_logsumexp(shares)
+        shares -= shares.logsumexp(dim=1, keepdim=True)
+    return shares.exp()
+
+
+def global_logsumexp(values: Tensor) -> Tensor:
+    """Over the rows of all processes: (n, K) to (K,); without gradient."""
+    # Of few tokens, all may be with other processes.
+    largest = (
+        values.amax(dim=0)
+        if len(values)
+        else values.new_full(values.shape[1:], -torch.inf)
+    )
+    all_reduce(largest, op='max')
+    return largest + global_sum((values - largest).exp().sum(dim=0)).log()
 
 
 class Center(nn.Module):
@@ -108,6 +114,9 @@ def dino_loss(logits: Tensor, targets: Tensor, temperature: float = 0.1) -> Tens
 
     Returns:
         Scalar: the mean over images and pairs of views.
+
+    Raises:
+        ValueError: If there is no pair of different views.
     """
     total, pairs = logits.new_zeros((), dtype=torch.float32), 0
     together = targets.sum(dim=0)  # the loss is linear in the targets
@@ -118,6 +127,8 @@ def dino_loss(logits: Tensor, targets: Tensor, temperature: float = 0.1) -> Tens
             wanted = together - targets[view] if own else together
             total = total + cross_entropy(answer, wanted, temperature).mean()
             pairs += others
+    if not pairs:
+        raise ValueError('the student sees nothing but the only view of the teacher')
     return total / pairs
 
 
@@ -161,7 +172,8 @@ def koleo_loss(features: Tensor) -> Tensor:
         everyone = torch.cat(all_gather(features.contiguous()))
     if len(everyone) < 2:
         raise ValueError('KoLeo needs 2 images or more: one has no neighbour')
-    with torch.no_grad():
+    # In half precision, those that are nearly the same would all be nearest.
+    with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
         similarity = features @ everyone.T  # (B, all)
         own = torch.arange(len(features), device=features.device)
         if get_world_size() > 1:

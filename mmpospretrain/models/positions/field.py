@@ -104,7 +104,8 @@ class PositionField(nn.Module):
         Each is a weighted sum of the samples around it, 16 or 4; no copy of the samples
         is made for it.
         """
-        points = points.to(self.samples.dtype)
+        # Places want more digits than half precision has.
+        points = points.to(torch.promote_types(points.dtype, torch.float32))
         (x_ids, x), (y_ids, y) = (
             interpolation_taps(side, self.size, self.mode) for side in points.unbind(-1)
         )
@@ -113,7 +114,7 @@ class PositionField(nn.Module):
         found = F.embedding_bag(
             ids.view(-1, ids.shape[-1] ** 2),
             self.samples.flatten(0, 1),
-            per_sample_weights=weights.view(-1, ids.shape[-1] ** 2),
+            per_sample_weights=weights.view(-1, ids.shape[-1] ** 2).to(self.samples),
             mode='sum',
         )
         return found.view(*points.shape[:-1], -1)
@@ -129,12 +130,12 @@ class PositionField(nn.Module):
         Returns:
             (V, N, D), row-major.
         """
-        boxes = boxes.to(self.samples.dtype)
         return self.at(patch_centres(boxes, flipped, grid_size))
 
     def pos_embed(self, grid_size: GridSize) -> Tensor:
         """Positions of a whole image: an ordinary embedding (1, N, D)."""
-        box = self.samples.new_tensor([[0.0, 0.0, 1.0, 1.0]])
+        corners = [[0.0, 0.0, 1.0, 1.0]]
+        box = torch.tensor(corners, dtype=torch.float64, device=self.samples.device)
         return self.on_grid(box, box.new_zeros(1, dtype=torch.bool), grid_size)
 
 
@@ -143,6 +144,7 @@ def draw_scales(
     distribution: str = 'beta',
     generator: torch.Generator | None = None,
     smallest: float = 0.2,
+    device: torch.device | None = None,
 ) -> Tensor | None:
     """Areas s that the views of images are given in the field (Sec. 3.2.2, Tab. 4).
 
@@ -150,8 +152,9 @@ def draw_scales(
         count: Number of images.
         distribution: ``'beta'``, Beta(2, 5) between ``smallest`` and 1, ``'uniform'``
             between them, or ``'constant'``: None, views stay where they are.
-        generator: Source of randomness.
+        generator: Source of randomness, on ``device``.
         smallest: Least s.
+        device: Where the result lives.
 
     Raises:
         ValueError: If the distribution is unknown.
@@ -159,7 +162,7 @@ def draw_scales(
     check_choice('distribution', distribution, ('beta', 'uniform', 'constant'))
     if distribution == 'constant':
         return None
-    draws = torch.rand(count, 6, generator=generator)
+    draws = torch.rand(count, 6, generator=generator, device=device)
     # The second of six uniform numbers, by size, has the distribution Beta(2, 5).
     share = draws.sort(dim=1).values[:, 1] if distribution == 'beta' else draws[:, 0]
     return smallest + (1 - smallest) * share
@@ -176,7 +179,7 @@ def move_views(
     Args:
         boxes: (B, V, 4), V views of each of B images.
         scales: (B,), s.
-        generator: Source of randomness.
+        generator: Source of randomness, on the device of the boxes.
 
     Returns:
         (B, V, 4), in [0, 1]².
@@ -186,7 +189,7 @@ def move_views(
     factor = (scales / size.prod(1)).sqrt()
     factor = torch.minimum(factor, (1 / size).amin(1))[:, None]  # (B, 1)
     room = (1 - factor * size).clamp(min=0)
-    target = torch.rand(corner.shape, generator=generator) * room
+    target = torch.rand(corner.shape, generator=generator, device=boxes.device) * room
     points = boxes.unflatten(-1, (2, 2))  # (B, V, 2, 2), two corners of each view
     corner, target, factor = (x[:, None, None] for x in (corner, target, factor))
     return ((points - corner) * factor + target).flatten(-2).clamp(0, 1)

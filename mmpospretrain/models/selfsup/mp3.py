@@ -35,16 +35,16 @@ class Split(NamedTuple):
     context: Tensor
     """(B, M) long: ids of the patches that all may look at."""
     masked: Tensor
-    """(B, N - M) long: ids of the others."""
+    """(B, N - M) long: ids of the others, or of those K that are asked."""
 
     @property
     def ids(self) -> Tensor:
-        """(B, N) long: the context, then the others."""
+        """(B, M + K) long: the context, then the others."""
         return torch.cat(self, dim=1)
 
     @property
     def is_context(self) -> Tensor:
-        """(B, N) bool, in the order of :attr:`ids`."""
+        """(B, M + K) bool, in the order of :attr:`ids`."""
         parts = (torch.ones_like(self.context), torch.zeros_like(self.masked))
         return torch.cat(parts, dim=1).bool()
 
@@ -79,10 +79,11 @@ class MP3(PositionPredictor):
         check_ratio('mask_ratio', mask_ratio)
         check_ratio('query_ratio', query_ratio, low_open=True, closed=True)
         backbone = MODELS.build(backbone)
-        if backbone.positions != 'none':
+        if (positions := getattr(backbone, 'positions', None)) != 'none':
             raise ValueError(
-                "MP3 needs a backbone with positions='none', got "
-                f'{backbone.positions!r}: it is to find out where patches are'
+                "MP3 needs an mmpospretrain.PositionViT with positions='none', got a "
+                f'{type(backbone).__name__} with {positions!r}: it is to find out '
+                'where patches are'
             )
         super().__init__(backbone, head, **kwargs)
         self.mask_ratio = mask_ratio
