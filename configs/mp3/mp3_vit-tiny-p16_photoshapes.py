@@ -2,6 +2,11 @@
 #
 # python -m mmpospretrain.datasets.photoshapes data/photoshapes
 # python tools/train.py configs/mp3/mp3_vit-tiny-p16_photoshapes.py
+#
+# Measured here, on 2 CPU cores without a GPU: of 4000 validation images, whose
+# photographs no training image holds, 11.0 % of the patches are put in place at η = 0
+# (this training, with the KNNHook off). Optimizer and clip are those of DropPos'
+# small ViT, as is doing without stochastic depth.
 _base_ = [
     '../_base_/models/mp3_vit-base-p16.py',
     '../_base_/models/vit-tiny.py',
@@ -11,7 +16,7 @@ _base_ = [
 ]
 
 model = dict(
-    # Of 36 patches few can be spared.
+    # Tried over 14 epochs: after 12, 6.4 % with .25 and 5.5 % with .5, each at its own.
     mask_ratio=0.25,
     backbone=dict(
         arch=dict(_base_.vit_tiny, _delete_=True), img_size=96, drop_path_rate=0.0
