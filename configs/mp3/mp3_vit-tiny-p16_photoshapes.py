@@ -11,7 +11,7 @@ _base_ = [
     '../_base_/models/mp3_vit-base-p16.py',
     '../_base_/models/vit-tiny.py',
     '../_base_/datasets/photoshapes_96.py',
-    '../_base_/schedules/adamw_coslr_200e.py',
+    '../_base_/schedules/adamw_photoshapes_14e.py',
     '../_base_/default_runtime.py',
 ]
 
@@ -25,11 +25,8 @@ model = dict(
 
 custom_hooks = [_base_.knn]
 
-# 6000 images / batch 32 = 187 iterations an epoch, 40 epochs = 7480 iterations.
-max_epochs = 40
+max_epochs = 40  # of 187 iterations
 warmup_epochs = 2  # 5 %
-optim_wrapper = dict(optimizer=dict(lr=8e-4), clip_grad=dict(max_norm=1.0))
-auto_scale_lr = dict(base_batch_size=32)
 param_scheduler = _base_.param_scheduler
 param_scheduler[0].end = warmup_epochs
 param_scheduler[1].begin = warmup_epochs

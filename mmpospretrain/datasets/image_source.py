@@ -27,6 +27,24 @@ def is_image(name: str, extensions: Sequence[str] = EXTENSIONS) -> bool:
     return not hidden and name.lower().endswith(tuple(extensions))
 
 
+def missing(
+    what: object, kind: str, layout: str | None = None, hint: str = ''
+) -> FileNotFoundError:
+    """The error of a data set of some kind that lacks something.
+
+    Args:
+        what: Path, or another name of what there is not.
+        kind: The data set's type, without prefix.
+        layout: What it should look like.
+        hint: A sentence more.
+    """
+    expected = f' Expected:\n{layout}' if layout else ''
+    return FileNotFoundError(
+        f'there is no {what}, which {kind} needs.{hint} Give another DIR with --data.'
+        f'{expected}'
+    )
+
+
 def require_images(folder: str, extensions: Sequence[str] = EXTENSIONS) -> None:
     """Raise FileNotFoundError or ValueError unless ``folder`` holds an image."""
     if not fileio.isdir(folder):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
+from .image_source import missing
 from .scenes import SHAPES
 from .stanford_cars import LAYOUT as STANFORD_CARS
 from .tiny_imagenet import LAYOUT as TINY_IMAGENET
@@ -95,10 +96,7 @@ def check_layout(cfg: Config) -> None:
                 kind = str(dataset.type).rpartition('.')[2]
                 classes = dataset.get('metainfo', {}).get('classes', ())
                 layout = PHOTOSHAPES if {*SHAPES} <= {*classes} else LAYOUTS.get(kind)
-                raise FileNotFoundError(
-                    f'there is no {path}, which {kind} needs. Give another DIR with '
-                    f'--data{f". Expected:{chr(10)}{layout}" if layout else ""}'
-                )
+                raise missing(path, kind, layout)
 
 
 def _required(dataset: ConfigDict) -> Iterator[Path]:

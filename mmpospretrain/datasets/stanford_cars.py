@@ -7,6 +7,8 @@ from mmpretrain.datasets import StanfordCars as _StanfordCars
 from mmpospretrain.checks import check_choice
 from mmpospretrain.registry import DATASETS
 
+from .image_source import missing
+
 LAYOUT = """\
 DIR/
 ├── cars_train/00001.jpg …
@@ -48,7 +50,7 @@ class StanfordCars(_StanfordCars):
             hint = ''
             if split == 'test' and unlabelled.exists():
                 hint = f' {unlabelled.name} has no labels; they are a separate file.'
-            raise _missing(f'{annotations}, which StanfordCars needs', hint)
+            raise missing(annotations, 'StanfordCars', LAYOUT, hint)
         super().__init__(data_root=str(root), split=split, **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -56,11 +58,7 @@ class StanfordCars(_StanfordCars):
         data_list = super().load_data_list()
         for info in (data_list[0], data_list[-1]):
             if not Path(info['img_path']).exists():
-                raise _missing(f'{info["img_path"]}, which {self.ann_file} names')
+                raise missing(
+                    info['img_path'], f'StanfordCars by {self.ann_file}', LAYOUT
+                )
         return data_list
-
-
-def _missing(what: str, hint: str = '') -> FileNotFoundError:
-    return FileNotFoundError(
-        f'there is no {what}.{hint} Give another DIR with --data. Expected:\n{LAYOUT}'
-    )

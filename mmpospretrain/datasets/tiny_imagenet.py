@@ -7,6 +7,7 @@ from mmpospretrain.checks import check_choice
 from mmpospretrain.registry import DATASETS
 
 from .image_folder import ImageFolder
+from .image_source import missing
 
 LAYOUT = """\
 DIR/                                    (tiny-imagenet-200)
@@ -103,7 +104,4 @@ class TinyImageNet(ImageFolder):
 
 
 def _missing(what: str | Path) -> FileNotFoundError:
-    return FileNotFoundError(
-        f'there is no {what}, which TinyImageNet needs. Give another DIR with --data. '
-        f'Expected:\n{LAYOUT}'
-    )
+    return missing(what, 'TinyImageNet', LAYOUT)
