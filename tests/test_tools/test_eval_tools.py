@@ -57,7 +57,7 @@ def test_eval_positions_on_wrong_input(tool, trained, tmp_path, image_folder):
     assert 'is a checkpoint of another model' in error
     flat = image_folder / 'val'
     error = tool('eval_positions.py', config, checkpoint, '--data', flat)
-    assert 'needs a val/ inside' in error
+    assert 'train/ and val/ side by side' in error
 
 
 def test_visualize_positions(tool, trained, tmp_path, image_folder):
