@@ -3,6 +3,7 @@
 from .backbones.position_vit import PositionViT
 from .backbones.vitdet import ViTDet
 from .heads.position_head import PositionHead
+from .heads.prototype_head import PrototypeHead
 from .losses.position_loss import PositionLoss
 from .necks.concat_batch_norm import ConcatBatchNormNeck
 from .necks.latent_predictor import LatentPredictor
@@ -23,6 +24,7 @@ __all__ = [
     'PositionHead',
     'PositionLoss',
     'PositionViT',
+    'PrototypeHead',
     'SimpleFPN',
     'StoP',
     'StochasticMAEDecoder',

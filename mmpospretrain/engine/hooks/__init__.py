@@ -1,6 +1,7 @@
 """Hooks; importing it registers them."""
 
 from .finite_guard import FiniteGuardHook
+from .freeze import FreezeHook
 from .knn import KNNHook
 from .result import ResultHook
 from .scalar_schedule import ScalarScheduleHook, WeightDecayScheduleHook
@@ -12,6 +13,7 @@ from .throughput import ThroughputHook
 __all__ = [
     'CollapseWatchHook',
     'FiniteGuardHook',
+    'FreezeHook',
     'KNNHook',
     'ResultHook',
     'ScalarScheduleHook',

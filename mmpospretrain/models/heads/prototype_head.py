@@ -1,0 +1,67 @@
+"""Which prototypes does a token resemble? The head of DINO, iBOT, DINOv2 and PosField.
+
+Letters: n tokens, D embedding width, K prototypes.
+"""
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmpospretrain.checks import check_at_least
+from mmpospretrain.registry import MODELS
+
+
+@MODELS.register_module()
+class PrototypeHead(BaseModule):
+    """An MLP, and the cosine of what it says to each of K prototypes (DINO, Sec. 3.2).
+
+    Both are normed, so logits lie in [-1, 1]: the norm of the last layer, which DINOv2
+    fixes at 1, is 1 by construction.
+
+    Args:
+        in_channels: D.
+        num_prototypes: K.
+        hidden_dims: Width of the hidden layers.
+        bottleneck_dims: Width of the prototypes.
+        num_layers: Of the MLP, its last one to the bottleneck included.
+        init_cfg: As everywhere in MMEngine.
+
+    Raises:
+        ValueError: If a number is below 1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_prototypes: int = 65536,
+        hidden_dims: int = 2048,
+        bottleneck_dims: int = 256,
+        num_layers: int = 3,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        check_at_least('num_prototypes', num_prototypes, 1)
+        check_at_least('num_layers', num_layers, 1)
+        layers: list[nn.Module] = []
+        width = in_channels
+        for _ in range(num_layers - 1):
+            layers += [nn.Linear(width, hidden_dims), nn.GELU()]
+            width = hidden_dims
+        self.mlp = nn.Sequential(*layers, nn.Linear(width, bottleneck_dims))
+        self.prototypes = nn.Linear(bottleneck_dims, num_prototypes, bias=False)
+
+    def init_weights(self) -> None:
+        """Truncated normal (std .02) for all weights, zero for all biases."""
+        super().init_weights()
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits: (…, D) to (…, K)."""
+        # A norm is taken of many small numbers: not in half precision.
+        answers = F.normalize(self.mlp(tokens).float(), dim=-1)
+        prototypes = F.normalize(self.prototypes.weight.float(), dim=-1)
+        return F.linear(answers, prototypes)

@@ -1,0 +1,65 @@
+"""Cosines to prototypes, by hand and in half precision."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import erf
+
+from mmpospretrain.models import PrototypeHead
+
+
+def build(**options) -> PrototypeHead:
+    torch.manual_seed(0)
+    head = PrototypeHead(6, 11, hidden_dims=9, bottleneck_dims=4, **options)
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter)
+    return head
+
+
+def test_golden_logits():
+    """Token by token in float64."""
+    head = build().double()
+    tokens = torch.randn(5, 6).double()
+    weights = {k: v.detach().numpy() for k, v in head.state_dict().items()}
+    for token, logits in zip(tokens.numpy(), head(tokens), strict=True):
+        x = token
+        for layer in (0, 2, 4):
+            x = weights[f'mlp.{layer}.weight'] @ x + weights[f'mlp.{layer}.bias']
+            if layer < 4:
+                x = x * (1 + erf(x / np.sqrt(2))) / 2
+        for row, logit in zip(weights['prototypes.weight'], logits, strict=True):
+            cosine = row @ x / np.linalg.norm(row) / np.linalg.norm(x)
+            assert logit.item() == pytest.approx(cosine, abs=1e-6)
+
+
+def test_scale_of_prototypes_says_nothing():
+    """Nor do they move along themselves."""
+    head, tokens = build(), torch.randn(5, 6)
+    before = head(tokens)
+    before.square().sum().backward()
+    weight = head.prototypes.weight
+    along = (weight.grad * weight).sum(1)
+    torch.testing.assert_close(along, torch.zeros(11), atol=1e-5, rtol=0)
+    weight.data *= 7
+    torch.testing.assert_close(head(tokens), before)
+
+
+def test_mixed_precision_norms_in_full():
+    head, tokens = build(), torch.randn(2, 3, 6)
+    with torch.autocast('cpu', torch.bfloat16):
+        logits = head(tokens)
+    assert logits.shape == (2, 3, 11)
+    assert (logits.float().abs() <= 1.01).all()
+
+
+def test_initialisation():
+    head = PrototypeHead(64, 512)
+    head.init_weights()
+    assert head.prototypes.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert not head.mlp[0].bias.any()
+
+
+@pytest.mark.parametrize('name', ['num_prototypes', 'num_layers'])
+def test_bad_options(name):
+    with pytest.raises(ValueError, match=f'{name} must be at least 1, got 0'):
+        PrototypeHead(6, **{name: 0})
