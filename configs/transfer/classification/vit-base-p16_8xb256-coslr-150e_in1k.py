@@ -11,7 +11,7 @@
 # Not run by this project. Reported by the paper: 83.0 after 100 epochs of MP3; 81.9
 # without positions (Tab. 4).
 _base_ = [
-    '../../_base_/schedules/deit_cls_300e.py',
+    '../../_base_/deit_transfer.py',
     'mmpretrain::_base_/datasets/imagenet_bs64_swin_224.py',
 ]
 

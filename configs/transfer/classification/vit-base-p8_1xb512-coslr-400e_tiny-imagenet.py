@@ -9,7 +9,7 @@
 # Not run by this project. Reported by the paper: 72.8 with absolute positions, 73.2
 # with relative ones, 68.2 without (Tab. 3).
 _base_ = [
-    '../../_base_/schedules/deit_cls_300e.py',
+    '../../_base_/deit_transfer.py',
     '../../_base_/datasets/tiny-imagenet_64_cls.py',
 ]
 

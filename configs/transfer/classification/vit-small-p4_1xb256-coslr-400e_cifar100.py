@@ -10,7 +10,7 @@
 # with relative ones, 82.6 without (Tab. 3). After 1000 epochs of pre-training 83.16;
 # 85.06 with patches of 2², 75.73 with 8² (Fig. 7).
 _base_ = [
-    '../../_base_/schedules/deit_cls_300e.py',
+    '../../_base_/deit_transfer.py',
     '../../_base_/datasets/cifar100_32_cls.py',
 ]
 

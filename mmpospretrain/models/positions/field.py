@@ -14,7 +14,6 @@ from mmpospretrain.checks import check_at_least, check_choice
 
 from .grid import GridSize
 
-CUBIC = -0.75  # of cubic convolution: PyTorch's bicubic, and so that of `pos_embed`
 MODES = ('bicubic', 'bilinear')
 
 
@@ -40,32 +39,6 @@ def patch_centres(boxes: Tensor, flipped: Tensor, grid_size: GridSize) -> Tensor
     x = along(left, right, cols)[:, None].expand(-1, rows, -1)  # (V, R, C)
     y = along(y1, y2, rows)[..., None].expand(-1, -1, cols)
     return torch.stack((x, y), dim=-1).flatten(1, 2)
-
-
-def interpolation_taps(places: Tensor, size: int, mode: str) -> tuple[Tensor, Tensor]:
-    """The samples next to given places along a side, and how much each counts.
-
-    Args:
-        places: (…), in [0, 1]; sample i stands at ``(i + .5) / F``, and beyond the
-            outermost the field goes on as it is there.
-        size: F.
-        mode: ``'bicubic'`` or ``'bilinear'``: 4 or 2 taps.
-
-    Returns:
-        Ids (…, taps) long, and weights (…, taps), which sum to 1.
-    """
-    reach = 2 if mode == 'bicubic' else 1
-    where = places * size - 0.5
-    first = where.floor() - (reach - 1)
-    taps = first[..., None] + torch.arange(2 * reach, device=places.device)
-    distance = (where[..., None] - taps).abs()
-    if mode == 'bicubic':
-        near = ((CUBIC + 2) * distance - (CUBIC + 3)) * distance**2 + 1
-        far = CUBIC * (((distance - 5) * distance + 8) * distance - 4)
-        weight = torch.where(distance <= 1, near, far)
-    else:
-        weight = 1 - distance
-    return taps.long().clamp(0, size - 1), weight
 
 
 class PositionField(nn.Module):
@@ -99,25 +72,18 @@ class PositionField(nn.Module):
         nn.init.trunc_normal_(self.samples, std=init_std)
 
     def at(self, points: Tensor) -> Tensor:
-        """Positions of any points of the image: (…, 2), x and y, to (…, D).
-
-        Each is a weighted sum of the samples around it, 16 or 4; no copy of the samples
-        is made for it.
-        """
+        """Positions of any points of the image: (…, 2), x and y, to (…, D)."""
         # Places want more digits than half precision has.
-        points = points.to(torch.promote_types(points.dtype, torch.float32))
-        (x_ids, x), (y_ids, y) = (
-            interpolation_taps(side, self.size, self.mode) for side in points.unbind(-1)
-        )
-        ids = y_ids[..., :, None] * self.size + x_ids[..., None, :]
-        weights = y[..., :, None] * x[..., None, :]
-        found = F.embedding_bag(
-            ids.view(-1, ids.shape[-1] ** 2),
-            self.samples.flatten(0, 1),
-            per_sample_weights=weights.view(-1, ids.shape[-1] ** 2).to(self.samples),
-            mode='sum',
-        )
-        return found.view(*points.shape[:-1], -1)
+        wide = torch.promote_types(self.samples.dtype, torch.float32)
+        samples = self.samples.to(wide).permute(2, 0, 1)[None]  # (1, D, F, F)
+        found = F.grid_sample(
+            samples,
+            (2 * points.to(wide) - 1).view(1, 1, -1, 2),
+            self.mode,
+            padding_mode='border',
+            align_corners=False,
+        )  # (1, D, 1, n)
+        return found[0, :, 0].T.view(*points.shape[:-1], -1).to(self.samples)
 
     def on_grid(self, boxes: Tensor, flipped: Tensor, grid_size: GridSize) -> Tensor:
         """Positions of the patches of views.

@@ -16,6 +16,8 @@ class RelativePositionBias(nn.Module):
     As in BEiT, and in the fine-tuning of MP3 (Sec. 4.2.3). The [CLS] token has no
     place: looking from it, at it, and from it at itself are worth one number each.
 
+    MMPretrain's module of this name knows one grid, and does not run without [CLS].
+
     Args:
         grid_size: ``(rows, cols)`` of the patches.
         num_heads: H.

@@ -1,17 +1,9 @@
-# Fine-tuning by the recipe of DeiT, "exactly", as MP3 does (Sec. 4.2): a linear layer
-# reads [CLS]; drop path .1, MixUp, CutMix, label smoothing, and the schedule of
-# adamw_deit_300e.py. RandAugment, random erasing and repeated augmentation are with the
-# data. The numbers are the defaults of DeiT's code.
+# A classifier as DeiT trains it: a linear layer reads [CLS]; drop path .1, MixUp,
+# CutMix, label smoothing. The numbers are the defaults of DeiT's code.
 #
 # MP3 has no positions to bring along. Learned ones start at random (Sec. 3.3); others
 # are options, model.backbone.positions= sincos (fixed), relative (biases, zero at
 # first) or none.
-_base_ = [
-    'mmpretrain::_base_/default_runtime.py',
-    '../transfer_runtime.py',
-    './adamw_deit_300e.py',
-]
-
 model = dict(
     type='ImageClassifier',
     backbone=dict(
@@ -41,11 +33,3 @@ model = dict(
         augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]
     ),
 )
-# Relative positions decay no more than the others.
-optim_wrapper = dict(
-    paramwise_cfg=dict(custom_keys=dict(rel_pos_bias=dict(decay_mult=0.0)))
-)
-default_hooks = dict(
-    checkpoint=dict(max_keep_ckpts=2, backend_args=dict(backend='atomic'))
-)
-randomness = dict(seed=0)
