@@ -9,18 +9,23 @@ from .necks.concat_batch_norm import ConcatBatchNormNeck
 from .necks.latent_predictor import LatentPredictor
 from .necks.simple_fpn import SimpleFPN
 from .necks.stochastic_mae_decoder import StochasticMAEDecoder
+from .selfsup.dinov2 import DINOv2
 from .selfsup.droppos import DropPos, DropPosMAE
 from .selfsup.ijepa import IJEPA
 from .selfsup.mp3 import MP3
+from .selfsup.posfield import FieldViT, PosField
 from .selfsup.stop import StochasticPredictor, StoP
 
 __all__ = [
     'IJEPA',
     'MP3',
     'ConcatBatchNormNeck',
+    'DINOv2',
     'DropPos',
     'DropPosMAE',
+    'FieldViT',
     'LatentPredictor',
+    'PosField',
     'PositionHead',
     'PositionLoss',
     'PositionViT',

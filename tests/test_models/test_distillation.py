@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor, distributed, nn
 
+from mmpospretrain.models.losses import distillation
 from mmpospretrain.models.losses.distillation import (
     Center,
     TeacherTargets,
+    cross_entropy,
     dino_loss,
     ibot_loss,
     koleo_loss,
@@ -111,19 +113,57 @@ def test_dino(views):
         for image in range(3)
     ]
     assert len(terms) == 3 * (2 * views - 2)
-    assert dino_loss(logits, targets).item() == pytest.approx(np.mean(terms), rel=1e-5)
+    loss = dino_loss(logits, torch.eye(K), targets)
+    assert loss.item() == pytest.approx(np.mean(terms), rel=1e-5)
 
 
 def test_ibot():
     logits, targets = torch.randn(6, K), random_targets(6)
-    weight = torch.tensor([0.5, 0.5, 0.25, 0.25, 0.25, 0.25])  # images of 2 and 4
+    per_patch = torch.tensor([0.5, 0.5, 0.25, 0.25, 0.25, 0.25])  # images of 2 and 4
+    weight = per_patch / 3  # and one of none
     losses = [
         numpy_cross_entropy(a, b, 0.1) for a, b in zip(logits, targets, strict=True)
     ]
-    expected = (np.mean(losses[:2]) + np.mean(losses[2:])) / 2
-    found = ibot_loss(logits, targets, weight)
+    expected = (np.mean(losses[:2]) + np.mean(losses[2:]) + 0) / 3
+    found = ibot_loss(logits, torch.eye(K), targets, weight)
     assert found.item() == pytest.approx(expected, rel=1e-5)
-    assert ibot_loss(logits[:0], targets[:0], weight[:0]).item() == 0
+    assert ibot_loss(logits[:0], torch.eye(K), targets[:0], weight[:0]).item() == 0
+
+
+@pytest.mark.parametrize('chunk', [1, 4 * K, 1000])
+def test_gradient_of_cross_entropy(monkeypatch, chunk):
+    """Against PyTorch's own, chunk by chunk, and by finite differences."""
+    monkeypatch.setattr(distillation, 'CHUNK', chunk)
+    answers = torch.randn(10, 3, dtype=torch.float64, requires_grad=True)
+    prototypes = torch.randn(K, 3, dtype=torch.float64, requires_grad=True)
+    targets, weight = 2 * random_targets(10).double(), torch.rand(10).double()
+    loss = cross_entropy(answers, prototypes, targets, weight, 0.3)
+    logits = answers @ prototypes.T / 0.3
+    plain = -(weight[:, None] * targets * logits.log_softmax(1)).sum()
+    torch.testing.assert_close(loss, plain)
+    inputs = (answers, prototypes)
+    found = torch.autograd.grad(3 * loss, inputs)
+    for a, b in zip(found, torch.autograd.grad(3 * plain, inputs), strict=True):
+        torch.testing.assert_close(a, b)
+    assert torch.autograd.gradcheck(
+        lambda a, b: cross_entropy(a, b, targets, weight, 0.3), inputs
+    )
+
+
+def test_cross_entropy_in_mixed_precision():
+    """Logits in bfloat16, everything after them in float32."""
+    answers = torch.randn(10, 8, requires_grad=True)
+    prototypes = torch.randn(K, 8, requires_grad=True)
+    targets, weight = random_targets(10), torch.rand(10)
+    results = []
+    for enabled in (False, True):
+        with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
+            loss = cross_entropy(answers, prototypes, targets, weight, 0.5)
+        results.append((loss, *torch.autograd.grad(loss, (answers, prototypes))))
+    for full, mixed in zip(*results, strict=True):
+        assert mixed.dtype == torch.float32
+        assert not torch.equal(full, mixed)
+        torch.testing.assert_close(mixed, full, rtol=0.03, atol=0.03)
 
 
 def test_koleo():
@@ -149,7 +189,7 @@ def test_koleo_in_mixed_precision():
 
 def test_no_pair_of_views():
     with pytest.raises(ValueError, match='only view of the teacher'):
-        dino_loss(torch.randn(1, 3, K), random_targets(1, 3))
+        dino_loss(torch.randn(1, 3, K), torch.eye(K), random_targets(1, 3))
 
 
 def test_koleo_of_twins_is_finite():
@@ -184,6 +224,7 @@ def everything(part: int | None) -> list[Tensor]:
     model = nn.Linear(4, K).double()
     teacher = nn.Linear(4, K).double()
     makers = [TeacherTargets(K, method) for method in ('sinkhorn', 'centering')]
+    prototypes = nn.Parameter(torch.randn(K, K).double())
     results = []
     for _ in range(2):
         images, patches = torch.randn(3, 8, 4).double(), torch.randn(8, 6, 4).double()
@@ -191,15 +232,18 @@ def everything(part: int | None) -> list[Tensor]:
         if part is not None:
             half = slice(4 * part, 4 * part + 4)
             images, patches, masked = images[:, half], patches[half], masked[half]
-        weight = (masked / masked.sum(1, keepdim=True).clamp(min=1))[masked]
+        per_patch = 1 / masked.sum(1, keepdim=True).clamp(min=1) / len(masked)
+        weight = per_patch.expand(masked.shape)[masked]
         total = koleo_loss(images[0] @ model.weight.T).double()
         for make in makers:
             targets = make(teacher(images[:2].flatten(0, 1))).unflatten(0, (2, -1))
-            total = total + dino_loss(model(images), targets)
+            total = total + dino_loss(model(images), prototypes, targets)
             wanted = make(teacher(patches[masked]))
-            total = total + ibot_loss(model(patches[masked]), wanted, weight)
+            total = total + ibot_loss(
+                model(patches[masked]), prototypes, wanted, weight
+            )
             make.follow()
-        gradients = torch.autograd.grad(total, [*model.parameters()])
+        gradients = torch.autograd.grad(total, [*model.parameters(), prototypes])
         results += [total.detach(), *gradients]
     if part is not None:
         for value in results:

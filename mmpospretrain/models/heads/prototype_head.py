@@ -1,6 +1,6 @@
 """Which prototypes does a token resemble? The head of DINO, iBOT, DINOv2 and PosField.
 
-Letters: n tokens, D embedding width, K prototypes.
+Letters: D embedding width, K prototypes, P their width.
 """
 
 from mmengine.model import BaseModule
@@ -22,7 +22,7 @@ class PrototypeHead(BaseModule):
         in_channels: D.
         num_prototypes: K.
         hidden_dims: Width of the hidden layers.
-        bottleneck_dims: Width of the prototypes.
+        bottleneck_dims: P.
         num_layers: Of the MLP, its last one to the bottleneck included.
         init_cfg: As everywhere in MMEngine.
 
@@ -59,9 +59,15 @@ class PrototypeHead(BaseModule):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
+    def answers(self, tokens: Tensor) -> Tensor:
+        """What the MLP says, normed: (…, D) to (…, P), in float32."""
+        # A norm is taken of many small numbers: not in half precision.
+        return F.normalize(self.mlp(tokens).float(), dim=-1)
+
+    def directions(self) -> Tensor:
+        """The prototypes, normed: (K, P)."""
+        return F.normalize(self.prototypes.weight.float(), dim=-1)
+
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits: (…, D) to (…, K)."""
-        # A norm is taken of many small numbers: not in half precision.
-        answers = F.normalize(self.mlp(tokens).float(), dim=-1)
-        prototypes = F.normalize(self.prototypes.weight.float(), dim=-1)
-        return F.linear(answers, prototypes)
+        return F.linear(self.answers(tokens), self.directions())

@@ -7,7 +7,7 @@ Every function here sees the global batch: two processes with half the images ea
 what one with all of them says.
 
 Letters: B images, S views that the student sees, T that the teacher sees, n tokens,
-K prototypes, D embedding width.
+K prototypes, P their width, D embedding width.
 """
 
 import torch
@@ -19,6 +19,8 @@ from torch.nn import functional as F
 from mmpospretrain.checks import check_choice, check_ratio
 
 TINY = 1e-8  # of distances, whose logarithm is taken
+LEAST = 1e-30  # of the largest mass of a prototype; below, no mass is spread
+CHUNK = 2**22  # logits at once: 16 MB
 
 
 def global_sum(values: Tensor) -> Tensor:
@@ -42,23 +44,25 @@ def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3) -> Tensor:
     Returns:
         (n, K) float32, rows sum to 1; columns nearly to n / K over all processes.
     """
-    shares = logits.detach().float() / temperature  # logarithms, which never vanish
+    shares = logits.detach().float() / temperature
+    highest = shares.amax(dim=1, keepdim=True)
+    shares.sub_(highest).exp_()
+    rows = (highest[:, 0] - global_max(highest)).exp()
+    # Only the factors of rows and columns change; a product with the matrix reads it
+    # once, and nothing of its size is made.
     for _ in range(iterations):
-        shares -= global_logsumexp(shares)
-        shares -= shares.logsumexp(dim=1, keepdim=True)
-    return shares.exp()
+        mass = global_sum(rows @ shares)
+        mass = mass.clamp(min=LEAST * mass.max())
+        columns = mass.min() / mass  # up to 1: a common factor is of no matter
+        rows = 1 / (shares @ columns)
+    return shares.mul_(rows[:, None]).mul_(columns)
 
 
-def global_logsumexp(values: Tensor) -> Tensor:
-    """Over the rows of all processes: (n, K) to (K,); without gradient."""
-    # Of few tokens, all may be with other processes.
-    largest = (
-        values.amax(dim=0)
-        if len(values)
-        else values.new_full(values.shape[1:], -torch.inf)
-    )
+def global_max(values: Tensor) -> Tensor:
+    """Largest of all processes, of which some may have no values; without gradient."""
+    largest = values.max() if values.numel() else values.new_full((), -torch.inf)
     all_reduce(largest, op='max')
-    return largest + global_sum((values - largest).exp().sum(dim=0)).log()
+    return largest
 
 
 class Center(nn.Module):
@@ -99,16 +103,79 @@ class Center(nn.Module):
         self.count.zero_()
 
 
-def cross_entropy(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
-    """Of every token: logits and targets (…, K) to (…), in float32."""
-    return -(targets * (logits.float() / temperature).log_softmax(dim=-1)).sum(dim=-1)
+class PrototypeCrossEntropy(torch.autograd.Function):
+    """Cross-entropy over prototypes, whose logits are never there all at once.
+
+    They come in chunks, and the gradient is taken of each as it comes: with 65,536
+    prototypes, logits would be most of what a step holds, and moving them most of the
+    time that a loss takes.
+    """
+
+    @staticmethod
+    def forward(ctx, answers, prototypes, targets, weight, temperature):  # noqa: ANN001
+        grad_answers = torch.zeros_like(answers)
+        grad_prototypes = torch.zeros_like(prototypes)
+        total = weight.new_zeros(())
+        chunks = (
+            x.split(max(1, CHUNK // len(prototypes)))
+            for x in (answers, targets, weight, grad_answers)
+        )
+        for answer, target, share, grad in zip(*chunks, strict=True):
+            logits = F.linear(answer, prototypes).to(weight) / temperature
+            logits.sub_(logits.amax(dim=1, keepdim=True))
+            agreement = torch.bmm(target[:, None], logits[..., None]).flatten()
+            mass = logits.exp_().sum(dim=1)
+            certain = target.sum(dim=1)
+            total += (share * (certain * mass.log() - agreement)).sum()
+            # From here on, `logits` is the gradient: softmax - target.
+            share = share / temperature
+            logits.mul_((share * certain / mass)[:, None])
+            logits.addcmul_(target, share[:, None], value=-1)
+            grad.copy_(logits @ prototypes)
+            if torch.is_autocast_enabled(logits.device.type):
+                grad_prototypes += logits.T @ answer
+            else:
+                grad_prototypes.addmm_(logits.T, answer)
+        ctx.save_for_backward(grad_answers, grad_prototypes)
+        return total
+
+    @staticmethod
+    def backward(ctx, grad):  # noqa: ANN001
+        return *(grad * saved for saved in ctx.saved_tensors), None, None, None
 
 
-def dino_loss(logits: Tensor, targets: Tensor, temperature: float = 0.1) -> Tensor:
+def cross_entropy(
+    answers: Tensor,
+    prototypes: Tensor,
+    targets: Tensor,
+    weight: Tensor,
+    temperature: float,
+) -> Tensor:
+    """Weighted sum over tokens; logits are products of answers and prototypes.
+
+    Args:
+        answers: (n, P) of the student, float32 even in mixed precision.
+        prototypes: (K, P) of the student, likewise.
+        targets: (n, K), without gradient; rows may sum to more than 1.
+        weight: (n,).
+        temperature: Of the student.
+
+    Returns:
+        Scalar, in the type of the answers.
+    """
+    return PrototypeCrossEntropy.apply(
+        answers, prototypes, targets.to(answers), weight.to(answers), temperature
+    )
+
+
+def dino_loss(
+    answers: Tensor, prototypes: Tensor, targets: Tensor, temperature: float = 0.1
+) -> Tensor:
     """A student's view says what the teacher says of the others (DINO, Eq. 3).
 
     Args:
-        logits: (S, B, K) of the student; its first T views are those of the teacher.
+        answers: (S, B, P) of the student; its first T views are those of the teacher.
+        prototypes: (K, P) of the student.
         targets: (T, B, K) of the teacher.
         temperature: Of the student.
 
@@ -118,38 +185,39 @@ def dino_loss(logits: Tensor, targets: Tensor, temperature: float = 0.1) -> Tens
     Raises:
         ValueError: If there is no pair of different views.
     """
-    total, pairs = logits.new_zeros((), dtype=torch.float32), 0
-    together = targets.sum(dim=0)  # the loss is linear in the targets
-    for view, answer in enumerate(logits):
-        own = view < len(targets)
-        others = len(targets) - own
-        if others:
-            wanted = together - targets[view] if own else together
-            total = total + cross_entropy(answer, wanted, temperature).mean()
-            pairs += others
+    seen, known = len(answers), len(targets)
+    pairs = (seen - 1) * known
     if not pairs:
         raise ValueError('the student sees nothing but the only view of the teacher')
-    return total / pairs
+    together = targets.sum(dim=0)  # the loss is linear in the targets
+    wanted = together.expand(seen, -1, -1).clone()
+    wanted[:known] -= targets
+    weight = targets.new_full((wanted.shape[:2].numel(),), 1 / (pairs * len(together)))
+    return cross_entropy(
+        answers.flatten(0, 1), prototypes, wanted.flatten(0, 1), weight, temperature
+    )
 
 
 def ibot_loss(
-    logits: Tensor, targets: Tensor, weight: Tensor, temperature: float = 0.1
+    answers: Tensor,
+    prototypes: Tensor,
+    targets: Tensor,
+    weight: Tensor,
+    temperature: float = 0.1,
 ) -> Tensor:
     """Masked patches say what the teacher says of them unmasked (iBOT, Eq. 2).
 
     Args:
-        logits: (n, K) of the masked patches of all images.
+        answers: (n, P) of the masked patches of all images.
+        prototypes: (K, P) of the student.
         targets: (n, K).
-        weight: (n,), for example one over the number of masked patches of the image.
+        weight: (n,), one over the masked patches of the image and the number of images.
         temperature: Of the student.
 
     Returns:
-        Scalar: the weighted mean over the global batch; 0 if nothing is masked.
+        Scalar: the weighted sum; 0 if nothing is masked.
     """
-    total = weight.float().sum()
-    all_reduce(total, op='mean')
-    losses = cross_entropy(logits, targets, temperature)
-    return (weight * losses).sum() / total.clamp(min=TINY)
+    return cross_entropy(answers, prototypes, targets, weight, temperature)
 
 
 def koleo_loss(features: Tensor) -> Tensor:

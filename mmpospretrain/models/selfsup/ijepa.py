@@ -13,10 +13,7 @@ Letters: B images, C context patches, T target blocks of K patches, N patches of
 grid, D embedding width.
 """
 
-import copy
-
 import torch
-from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,6 +22,7 @@ from mmpospretrain.registry import MODELS
 
 from ..backbones.position_vit import check_position_embedding
 from ..positions import BlockIds, gather_blocks, gather_tokens, multiblock_ids
+from .teacher_student import TeacherStudent
 
 
 def feature_std(features: Tensor) -> Tensor:
@@ -41,7 +39,7 @@ def feature_std(features: Tensor) -> Tensor:
 
 
 @MODELS.register_module()
-class IJEPA(BaseSelfSupervisor):
+class IJEPA(TeacherStudent):
     """Predict features of target blocks from a context block.
 
     Args:
@@ -85,7 +83,7 @@ class IJEPA(BaseSelfSupervisor):
             'in_channels': backbone.embed_dims,
         }
         super().__init__(backbone=backbone, neck=neck, **kwargs)
-        self.target_encoder = copy.deepcopy(self.backbone).requires_grad_(False).eval()
+        self.add_teacher(target_encoder='backbone')
         self.blocks = dict(
             num_targets=num_targets,
             target_scale=target_scale,
@@ -110,17 +108,6 @@ class IJEPA(BaseSelfSupervisor):
                 **{**self.blocks, **blocks},
                 generator=torch.Generator().manual_seed(0),
             )
-
-    def init_weights(self) -> None:
-        """Initialise all parts; the target encoder starts as the context encoder."""
-        super().init_weights()
-        self.target_encoder.load_state_dict(self.backbone.state_dict())
-
-    def train(self, mode: bool = True) -> 'IJEPA':
-        """As upstream, but the target encoder never drops anything."""
-        super().train(mode)
-        self.target_encoder.eval()
-        return self
 
     def loss(
         self, inputs: Tensor, data_samples: list[DataSample] | None = None
