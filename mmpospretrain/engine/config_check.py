@@ -101,7 +101,7 @@ class Reader(NamedTuple):
                 continue
             if not _taken_by(parents, key):
                 listed = ', '.join(sorted(k for k in known if k[0] != '_'))
-                hint = _did_you_mean(key, known) or f'known are {listed}'
+                hint = did_you_mean(key, known) or f'known are {listed}'
                 yield f'{_join(path, key)}: unknown key of {self.name}; {hint}'
 
 
@@ -214,7 +214,7 @@ def _lookup(name: Any, path: str, scope: str) -> tuple[Targets, str | None]:
         return [target], None
     if not kinds or not complete or any(bare in table for table in tables):
         return [], None
-    hint = _did_you_mean(bare, chain(*likely)) or f'{scope} has nothing like it'
+    hint = did_you_mean(bare, chain(*likely)) or f'{scope} has nothing like it'
     return [], f'unknown type {name!r}; {hint}'
 
 
@@ -255,7 +255,8 @@ def _near_miss(key: str, known: Iterable[str]) -> str | None:
     return near[0] if near and not re.fullmatch(rf'{near[0]}(_.*|\d+)', key) else None
 
 
-def _did_you_mean(name: str, known: Iterable[str]) -> str | None:
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """A question for the end of an error message, if a known name is near."""
     known = list(known)
     near = [other for other in known if other.lower() == name.lower()]
     near = near or get_close_matches(name, known, n=1)

@@ -70,7 +70,7 @@ _PREPROCESSOR = named_parameters(
 # Dicts that need no `type`, or whose `type` is not a registered name.
 READERS = {
     '': TOP_LEVEL,
-    'auto_scale_lr': {'base_batch_size', 'enable'},
+    'auto_scale_lr': {'base_batch_size', 'enable', 'rule'},
     'compile': named_parameters(torch.compile),
     'data_preprocessor': _PREPROCESSOR,
     'env_cfg': {'cudnn_benchmark', 'dist_cfg', 'mp_cfg', 'resource_limit'},

@@ -1,6 +1,7 @@
 """MMEngine's runner, with what users of a pre-training were missing."""
 
 import logging
+import math
 import os
 import subprocess
 import tempfile
@@ -13,10 +14,13 @@ from mmengine.optim import BaseOptimWrapper, OptimWrapper
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from torch import nn
 
+from mmpospretrain.checks import check_choice
 from mmpospretrain.registry import RUNNERS
 
 from .config_check import check_config
 from .hooks.model_access import unwrapped
+
+LR_RULES = {'linear': lambda ratio: ratio, 'sqrt': math.sqrt}
 
 
 @RUNNERS.register_module()
@@ -25,7 +29,8 @@ class PretrainRunner(Runner):
 
     - Misspelt keys and a work dir that can't be written are errors at once.
     - The learning rate scales with the batch of an *optimizer step*: images per GPU ×
-      GPUs × gradient accumulation. The log shows the sum.
+      GPUs × gradient accumulation; ``auto_scale_lr`` has a ``rule``, ``'linear'`` or
+      ``'sqrt'``. The log shows the sum.
     - A data set smaller than a batch is an error, not a training of nothing; one of so
       few batches that the warm-up vanishes is told so.
     - The log counts parameters that are not trained instead of naming each.
@@ -110,9 +115,15 @@ class PretrainRunner(Runner):
     def scale_lr(
         self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None
     ) -> None:
-        """Scale the base learning rate to the global batch of an optimizer step."""
+        """Scale the base learning rate to the global batch of an optimizer step.
+
+        Raises:
+            ValueError: If ``auto_scale_lr.rule`` is unknown.
+        """
         if not (auto_scale_lr and auto_scale_lr.get('enable')):
             return
+        rule = auto_scale_lr.get('rule', 'linear')
+        check_choice('auto_scale_lr.rule', rule, LR_RULES)
         loader = self._train_dataloader
         per_gpu = (
             loader['batch_size'] if isinstance(loader, dict) else loader.batch_size
@@ -120,9 +131,10 @@ class PretrainRunner(Runner):
         accumulation = optim_wrapper._accumulative_counts
         base = auto_scale_lr['base_batch_size']
         batch = per_gpu * self.world_size * accumulation
+        factor = LR_RULES[rule](batch / base)
         base_lr = optim_wrapper.param_groups[-1]['lr']  # without any layer's decay
         for group in optim_wrapper.param_groups:
-            group['lr'] *= batch / base
+            group['lr'] *= factor
         images = per_gpu * self.world_size  # of an iteration, accumulated or not
         if images != base and isinstance(self._train_loop, IterBasedTrainLoop):
             self.logger.warning(
@@ -132,10 +144,14 @@ class PretrainRunner(Runner):
                 'processes, or multiply max_iters and every begin, end and milestone '
                 f'by {base / images:.3g}'
             )
+        ratio = (
+            f'global batch {batch} (= {per_gpu} per process x {self.world_size} '
+            f'processes x {accumulation} accumulated) / {base}'
+        )
         self.logger.info(
-            f'Learning rate: {base_lr:.3e} per {base} images x global batch {batch} '
-            f'(= {per_gpu} per process x {self.world_size} processes x {accumulation} '
-            f'accumulated) / {base} = {base_lr * batch / base:.3e}'
+            f'Learning rate: {base_lr:.3e} per {base} images x '
+            f'{ratio if rule == "linear" else f"{rule}({ratio})"} '
+            f'= {base_lr * factor:.3e} ({rule} rule)'
         )
 
 

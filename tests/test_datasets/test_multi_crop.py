@@ -5,6 +5,7 @@ import pytest
 import torch
 from mmengine.registry import FUNCTIONS, TRANSFORMS
 from mmengine.runner import set_random_seed
+from mmpretrain.datasets.transforms import RandomResizedCrop
 from torch.utils.data import DataLoader
 
 from mmpospretrain.models.positions import patch_centres
@@ -50,7 +51,9 @@ def test_boxes_are_exact(monkeypatch):
     for _ in range(50):
         crop = TRANSFORMS.build(view(32, 0.1, 0.9)[0])
         drawn = crop.rand_crop_params(image)
-        monkeypatch.setattr(crop, 'rand_crop_params', lambda _, drawn=drawn: drawn)
+        monkeypatch.setattr(
+            RandomResizedCrop, 'rand_crop_params', lambda *_, drawn=drawn: drawn
+        )
         crop.scale = drawn[2:]
         results = crop(sample())
         box = results['view_box'] * np.array([WIDTH, HEIGHT] * 2)
@@ -71,6 +74,14 @@ def test_the_box_is_of_this_crop():
         np.testing.assert_allclose(mean, middle, atol=1)
         centres.append(tuple(middle))
     assert len(set(centres)) == 20
+
+
+def test_crops_for_ever():
+    """MMCV's cache of random parameters wraps its method once more at every use."""
+    crop = TRANSFORMS.build(view(2, 0.1, 0.9)[0])
+    image = np.zeros((4, 4, 3), dtype=np.uint8)
+    boxes = {tuple(crop(sample(image))['view_box']) for _ in range(1500)}
+    assert len(boxes) > 1
 
 
 def test_patches_are_where_the_field_is_asked():

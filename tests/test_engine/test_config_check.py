@@ -66,6 +66,7 @@ def set_key(cfg, path, value=1):
         ('randomness.sed', 'randomness', 'seed'),
         ('default_hooks.chekpoint', 'default_hooks', 'checkpoint'),
         ('auto_scale_lr.enabled', 'auto_scale_lr', 'enable'),
+        ('auto_scale_lr.rul', 'auto_scale_lr', 'rule'),
         (
             'optim_wrapper.paramwise_cfg.norm_decay_mul',
             'DefaultOptimWrapperConstructor',
@@ -178,6 +179,7 @@ def test_unknown_type(cfg, path, name, hint):
         # Not where it belongs, but known: to build it is not this check's business.
         ('model.neck', dict(type='ResizeEdge', depth=2)),
         ('model.neck', None),
+        ('auto_scale_lr.rule', 'sqrt'),
     ],
 )
 def test_no_false_alarm(cfg, path, value):

@@ -1,5 +1,7 @@
 """What is frozen stays to the bit, and learns afterwards."""
 
+import re
+
 import pytest
 import torch
 from mmengine.logging import MessageHub
@@ -45,9 +47,70 @@ def test_frozen_for_an_epoch(accumulate):
     assert not torch.equal(runner.model[1].weight, last)
 
 
-def test_unknown_module():
-    with pytest.raises(ValueError, match=r"FreezeHook: Sequential has no 'head\.last'"):
-        FreezeHook(['head.last']).before_train(Runner())
+class Heads(nn.Module):
+    """Of a student and its teacher; both heads of the student share a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.target_heads = (
+            nn.ModuleDict(
+                {
+                    name: nn.ModuleDict(
+                        dict(mlp=nn.Linear(2, 2), prototypes=nn.Linear(2, 2))
+                    )
+                    for name in ('cls', 'content')
+                }
+            )
+            for _ in range(2)
+        )
+        self.heads['content']['mlp'] = self.heads['cls']['mlp']
+
+
+@pytest.mark.parametrize(
+    ('targets', 'frozen'),
+    [
+        (['heads.*.prototypes'], {'heads.cls.prototypes', 'heads.content.prototypes'}),
+        (
+            ['*.cls.prototypes', 'heads.content.prototypes'],
+            {
+                'heads.cls.prototypes',
+                'heads.content.prototypes',
+                'target_heads.cls.prototypes',
+            },
+        ),
+        (['heads.content.mlp'], {'heads.cls.mlp'}),  # the same layer
+        (['heads.c[lx]s'], {'heads.cls.mlp', 'heads.cls.prototypes'}),
+    ],
+)
+def test_patterns(targets, frozen):
+    runner = Runner()
+    runner.model = Heads()
+    optimizer = torch.optim.SGD(runner.model.parameters(), lr=1.0)
+    runner.optim_wrapper = OptimWrapper(optimizer)
+    FreezeHook(targets).before_train(runner)
+    for parameter in runner.model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before = {name: p.clone() for name, p in runner.model.named_parameters()}
+    optimizer.step()
+    assert {
+        name.rpartition('.')[0]
+        for name, parameter in runner.model.named_parameters()
+        if torch.equal(parameter, before[name])
+    } == frozen
+
+
+@pytest.mark.parametrize(
+    ('pattern', 'message'),
+    [
+        ('heads.*.prototype', "'heads.*.prototype'; did you mean 'heads.cls.prototy"),
+        ('last', "no module of Heads matches 'last'; its parts are heads, target_hea"),
+    ],
+)
+def test_unknown_module(pattern, message):
+    runner = Runner()
+    runner.model = Heads()
+    with pytest.raises(ValueError, match=re.escape(message)):
+        FreezeHook(['heads', pattern]).before_train(runner)
 
 
 def test_bad_epochs():

@@ -127,7 +127,8 @@ def test_ranks_and_seeds_differ(runner, monkeypatch):
 
 def test_throughput(runner):
     runner.message_hub.update_scalar('train/time', 0.25)
-    batch = {'inputs': torch.zeros(6, 3, 4, 4)}
+    views = [torch.zeros(12, 3, 4, 4), torch.zeros(24, 3, 2, 2)]  # of six images
+    batch = {'inputs': views, 'data_samples': [None] * 6}
     ThroughputHook().after_train_iter(runner, 0, batch, {})
     speed = runner.message_hub.get_scalar('train/images_per_s').current()
     assert speed == pytest.approx(24)

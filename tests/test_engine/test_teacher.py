@@ -1,4 +1,4 @@
-"""The teacher of I-JEPA in whole trainings, its schedules, and its collapse."""
+"""A teacher and its schedules; that of I-JEPA in whole trainings."""
 
 import json
 import math
@@ -12,11 +12,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 from trainings import assert_same, assert_same_model, run_worker, train
 
-from mmpospretrain.engine.hooks import (
-    CollapseWatchHook,
-    TeacherHook,
-    WeightDecayScheduleHook,
-)
+from mmpospretrain.engine.hooks import TeacherHook, WeightDecayScheduleHook
 from mmpospretrain.zoo.loading import load_checkpoint_file
 
 WORKER = Path(__file__).with_name('fixed_blocks.py')
@@ -77,6 +73,27 @@ def test_the_teacher_follows_by_the_momentum_that_it_keeps(runner):
     assert torch.equal(runner.model.teacher.weight, before)
 
 
+def test_several_teachers_follow_their_own_students(runner):
+    """By the names of parameters, whatever the order they were made in."""
+    runner.model.heads = nn.ModuleDict(dict(a=nn.Linear(2, 2), b=nn.Linear(2, 2)))
+    copies = dict(b=nn.Linear(2, 2), a=nn.Linear(2, 2))
+    runner.model.target_heads = nn.ModuleDict(copies).requires_grad_(False)
+    hook = TeacherHook(
+        ['teacher', 'target_heads'], ['student', 'heads'], start=0.75, end=0.75
+    )
+    hook.before_train(runner)
+    pairs = [
+        (runner.model.student, runner.model.teacher),
+        (runner.model.heads['a'], runner.model.target_heads['a']),
+        (runner.model.heads['b'], runner.model.target_heads['b']),
+    ]
+    before = [teacher.weight.clone() for _, teacher in pairs]
+    runner.step(hook)
+    for (student, teacher), weight in zip(pairs, before, strict=True):
+        expected = 0.75 * weight + 0.25 * student.weight
+        torch.testing.assert_close(teacher.weight, expected)
+
+
 def test_no_step_no_teacher(runner):
     """Iterations that only accumulate gradients leave the teacher alone."""
     runner.optim_wrapper._accumulative_counts = 2
@@ -122,11 +139,24 @@ def test_a_gradient_scaler_skips_the_teacher(fused):
         (dict(start=1.1), r'start must lie in \[0, 1\], got 1.1'),
         (dict(end=-0.1), r'end must lie in \[0, 1\], got -0.1'),
         (dict(teacher='teachr'), "TeacherHook: Model has no 'teachr'"),
-        (dict(student='other'), 'teacher and other do not have the same parameters'),
+        (
+            dict(student='other'),
+            r'teacher and other do not have the same parameters; only one has '
+            r'bias \(1,\), weight \(1, 2\), weight \(1, 3\)$',
+        ),
+        (
+            dict(teacher=['teacher', 'teacher'], student=['student', 'other']),
+            'TeacherHook: teacher and other do not have the same',
+        ),
+        (
+            dict(teacher=['teacher', 'other']),
+            r"of its own, got teacher=\['teacher', 'other'\] and student='student'",
+        ),
+        (dict(teacher=[], student=[]), r'got teacher=\[\] and student=\[\]'),
     ],
 )
 def test_teacher_errors(runner, options, message):
-    runner.model.other = nn.Linear(2, 1, bias=False)
+    runner.model.other = nn.Linear(3, 1, bias=False)
     paths = dict(teacher='teacher', student='student')
     with pytest.raises(ValueError, match=message):
         TeacherHook(**{**paths, **options}).before_train(runner)
@@ -160,21 +190,6 @@ def test_weight_decay_of_nothing(runner):
     runner.optim_wrapper.optimizer.defaults['weight_decay'] = 0.0
     with pytest.raises(ValueError, match=r'AdamW is 0.0.*optimizer.weight_decay=0.04'):
         WeightDecayScheduleHook(start=0.04, end=0.4).before_run(runner)
-
-
-def test_collapse_is_told_once_in_a_while(runner, monkeypatch):
-    told = []
-    monkeypatch.setattr(runner.logger, 'warning', told.append)
-    hook = CollapseWatchHook(threshold=0.1, interval=3)
-    for iteration, value in enumerate([0.5, 0.1, 0.05, 0.04, 0.03, 0.02, 0.5]):
-        runner.iter = iteration
-        hook.after_train_iter(runner, 0, outputs={'target_std': torch.tensor(value)})
-    assert [text.split(',')[0] for text in told] == [
-        'Collapse? target_std is 0.05 at iteration 3',
-        'Collapse? target_std is 0.02 at iteration 6',
-    ]
-    with pytest.raises(ValueError, match=r"logs no 'target_std', but \['loss'\]"):
-        hook.after_train_iter(runner, 0, outputs={'loss': 1.0})
 
 
 @pytest.fixture

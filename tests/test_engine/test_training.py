@@ -110,17 +110,42 @@ def test_accumulation_equals_one_big_batch(comparable, tmp_path):
     assert_same_model(runs['one'], runs['many'])
 
 
-def test_learning_rate_follows_the_global_batch(tiny_config):
+SUM = 'global batch 12 (= 4 per process x 1 processes x 3 accumulated) / 256'
+
+
+@pytest.mark.parametrize(
+    ('options', 'expected', 'line'),
+    [
+        ({}, 1.5e-4 * 12 / 256, f'{SUM} = 7.031e-06 (linear rule)'),
+        (
+            dict(rule='linear'),
+            1.5e-4 * 12 / 256,
+            f'{SUM} = 7.031e-06 (linear rule)',
+        ),
+        (
+            dict(rule='sqrt'),
+            1.5e-4 * (12 / 256) ** 0.5,
+            f'sqrt({SUM}) = 3.248e-05 (sqrt rule)',
+        ),
+    ],
+)
+def test_learning_rate_follows_the_global_batch(tiny_config, options, expected, line):
     cfg = tiny_config(**{'optim_wrapper.accumulative_counts': 3})
     cfg.optim_wrapper.optimizer.lr = 1.5e-4
-    cfg.auto_scale_lr.base_batch_size = 256
+    cfg.auto_scale_lr.update(base_batch_size=256, **options)
     runner = PretrainRunner.from_cfg(cfg)
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
     for group in runner.optim_wrapper.param_groups:
-        assert group['lr'] == pytest.approx(1.5e-4 * 4 * 3 / 256)
+        assert group['lr'] == pytest.approx(expected)
     log = next(Path(runner.log_dir).glob('*.log')).read_text()
-    assert '1.500e-04 per 256 images x global batch 12' in log
+    assert f'Learning rate: 1.500e-04 per 256 images x {line}' in log
+
+
+def test_an_unknown_rule(tiny_config):
+    message = r"auto_scale_lr.rule must be one of \('linear', 'sqrt'\), got 'root'"
+    with pytest.raises(ValueError, match=message):
+        train(tiny_config(**{'auto_scale_lr.rule': 'root'}))
 
 
 def test_log_shows_what_a_user_looks_for(tiny_config, tmp_path):

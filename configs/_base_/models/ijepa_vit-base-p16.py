@@ -36,5 +36,5 @@ custom_hooks = [
         end=0.4,
         shape='cosine',
     ),
-    dict(type='mmpospretrain.CollapseWatchHook'),
+    dict(type='mmpospretrain.CollapseWatchHook', name='target_std', below=0.1),
 ]

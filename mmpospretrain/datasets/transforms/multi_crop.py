@@ -17,7 +17,6 @@ Letters: B images, V views of an image.
 
 import numpy as np
 import torch
-from mmcv.transforms.utils import cache_random_params
 from mmpretrain.datasets.transforms import MultiView, RandomResizedCrop
 from torch import Tensor
 
@@ -33,12 +32,16 @@ class CropWithBox(RandomResizedCrop):
     image.
     """
 
+    def rand_crop_params(self, img: np.ndarray) -> tuple[int, int, int, int]:
+        """As upstream, whose `transform` keeps to itself what it has drawn."""
+        self._drawn = super().rand_crop_params(img)
+        return self._drawn
+
     def transform(self, results: dict) -> dict:
         """Crop, resize, and say what was cropped."""
         rows, cols = results['img'].shape[:2]
-        with cache_random_params(self):  # drawn here, and the same below
-            top, left, height, width = self.rand_crop_params(results['img'])
-            results = super().transform(results)
+        results = super().transform(results)
+        top, left, height, width = self._drawn
         box = np.array([left, top, left + width, top + height], dtype=np.float32)
         results['view_box'] = box / np.array([cols, rows] * 2, dtype=np.float32)
         return results

@@ -1,5 +1,7 @@
 """A part of the model that does not learn at first."""
 
+from fnmatch import filter as matching
+
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.optim import Optimizer
@@ -7,7 +9,8 @@ from torch.optim import Optimizer
 from mmpospretrain.checks import check_at_least
 from mmpospretrain.registry import HOOKS
 
-from .model_access import find, unwrapped
+from ..config_check import did_you_mean
+from .model_access import unwrapped
 
 
 @HOOKS.register_module()
@@ -19,12 +22,13 @@ class FreezeHook(Hook):
     for good.
 
     Args:
-        targets: Dotted paths of modules in the model.
+        targets: Names of modules in the model, or patterns of names, in which ``*``
+            stands for anything, dots included: ``'heads.*.prototypes'``.
         epochs: How many.
 
     Raises:
-        ValueError: If ``epochs`` is negative or, when training starts, if a module is
-            not there.
+        ValueError: If ``epochs`` is negative or, when training starts, if a pattern
+            matches no module.
     """
 
     def __init__(self, targets: list[str], epochs: int = 1) -> None:
@@ -35,8 +39,18 @@ class FreezeHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Find the modules, and listen to the optimizer."""
         model = unwrapped(runner.model)
-        modules = [find(model, path, self) for path in self.targets]
-        parameters = [p for module in modules for p in module.parameters()]
+        modules = dict(model.named_modules(remove_duplicate=False))
+        parameters = set()
+        for pattern in self.targets:
+            names = matching(modules, pattern)
+            if not names:
+                parts = ', '.join(dict(model.named_children()))
+                hint = did_you_mean(pattern, modules) or f'its parts are {parts}'
+                raise ValueError(
+                    f'FreezeHook: no module of {type(model).__name__} matches '
+                    f'{pattern!r}; {hint}'
+                )
+            parameters.update(p for name in names for p in modules[name].parameters())
 
         def drop(optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
             if runner.epoch < self.epochs:

@@ -1,5 +1,7 @@
 """A teacher that follows its student, and whether its features still say anything."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -8,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from mmpospretrain.checks import check_ratio
+from mmpospretrain.models.losses.distillation import TeacherTargets
 from mmpospretrain.registry import HOOKS
 
 from .model_access import find, unwrapped
@@ -22,22 +25,25 @@ class TeacherHook(Schedule):
     that mixed precision skips, leave the teacher alone. The log shows m as
     ``teacher_momentum``. The teacher is part of the model, which saves and restores it.
 
+    The centers of the model's :class:`TeacherTargets` move at the same time.
+
     Args:
-        teacher: Dotted path of a module in the model.
-        student: Dotted path of a module with the same parameters.
+        teacher: Dotted path of a module in the model, or a list of them.
+        student: Dotted path of a module with the same parameters, or a list: the first
+            teacher follows the first student, and so on.
         start: m at the first step: what the teacher **keeps**.
         end: m after the last step.
         shape: ``'linear'`` or ``'cosine'``.
 
     Raises:
-        ValueError: If m is not in [0, 1], or, when training starts, if the modules are
-            not there or not alike.
+        ValueError: If m is not in [0, 1] or a teacher has no student or the other way
+            round; when training starts, if the modules are not there or not alike.
     """
 
     def __init__(
         self,
-        teacher: str = 'target_encoder',
-        student: str = 'backbone',
+        teacher: str | Sequence[str] = 'target_encoder',
+        student: str | Sequence[str] = 'backbone',
         start: float = 0.996,
         end: float = 1.0,
         shape: str = 'linear',
@@ -45,21 +51,36 @@ class TeacherHook(Schedule):
         check_ratio('start', start, closed=True)
         check_ratio('end', end, closed=True)
         super().__init__(start, end, shape)
-        self.paths = teacher, student
+        teachers, students = (
+            [paths] if isinstance(paths, str) else paths for paths in (teacher, student)
+        )
+        if not len(teachers) == len(students) > 0:
+            raise ValueError(
+                'TeacherHook: every teacher needs a student of its own, got '
+                f'teacher={teacher!r} and student={student!r}'
+            )
+        self.pairs = [*zip(teachers, students, strict=True)]
 
     def before_train(self, runner: Runner) -> None:
-        """Find both, and listen to the optimizer."""
+        """Find all of them, and listen to the optimizer."""
         model = unwrapped(runner.model)
-        teacher, student = (
-            dict(find(model, path, self).named_parameters()) for path in self.paths
-        )
-        if teacher.keys() != student.keys():
-            differing = sorted(teacher.keys() ^ student.keys())
-            raise ValueError(
-                f'TeacherHook: {" and ".join(self.paths)} do not have the same '
-                f'parameters; only one has {", ".join(differing[:5])}'
+        self._teacher, self._student = [], []
+        for paths in self.pairs:
+            teacher, student = (
+                dict(find(model, path, self).named_parameters()) for path in paths
             )
-        self._teacher, self._student = [*teacher.values()], [*student.values()]
+            has, wants = (
+                {f'{name} {tuple(p.shape)}' for name, p in parameters.items()}
+                for parameters in (teacher, student)
+            )
+            if unlike := sorted(has ^ wants):
+                raise ValueError(
+                    f'TeacherHook: {" and ".join(paths)} do not have the same '
+                    f'parameters; only one has {", ".join(unlike[:5])}'
+                )
+            self._teacher += teacher.values()
+            self._student += (student[name] for name in teacher)
+        self._targets = [m for m in model.modules() if isinstance(m, TeacherTargets)]
         optimizer = runner.optim_wrapper.optimizer
         self._listening = optimizer.register_step_post_hook(self._follow)
 
@@ -77,28 +98,42 @@ class TeacherHook(Schedule):
         found_inf = getattr(optimizer, 'found_inf', None)
         if found_inf is None or not found_inf.item():
             get_ema_multi_avg_fn(self.momentum)(self._teacher, self._student, None)
+            for targets in self._targets:
+                targets.follow()
 
 
 @HOOKS.register_module()
 class CollapseWatchHook(Hook):
-    """Warn when features hardly tell anything apart any more.
+    """Warn when the teacher hardly tells anything apart any more.
 
-    Training by a teacher can end with the same features everywhere, at a small loss.
+    Training by a teacher can end with the same answer everywhere, at a small loss.
 
     Args:
-        name: What the model logs of the spread of its features.
-        threshold: Warn below.
+        name: What the model logs of its features or targets, e.g. their spread.
+        below: Warn below this value.
+        above: Warn above this value.
         interval: Warn again after so many iterations.
 
     Raises:
-        ValueError: In the first iteration, if the model logs no such value.
+        ValueError: If there is no limit, or nothing between the two; in the first
+            iteration, if the model logs no such value.
     """
 
     def __init__(
-        self, name: str = 'target_std', threshold: float = 0.1, interval: int = 1000
+        self,
+        name: str,
+        below: float | None = None,
+        above: float | None = None,
+        interval: int = 1000,
     ) -> None:
+        self.low = -math.inf if below is None else below
+        self.high = math.inf if above is None else above
+        if (below is None and above is None) or not self.low < self.high:
+            raise ValueError(
+                f'CollapseWatchHook: {name!r} needs a limit, below or above, or both '
+                f'with below < above; got {below=}, {above=}'
+            )
         self.name = name
-        self.threshold = threshold
         self.interval = interval
         self._next = 0
 
@@ -116,10 +151,16 @@ class CollapseWatchHook(Hook):
                 f'but {sorted(outputs)}'
             )
         value = float(outputs[self.name])
-        if value < self.threshold and runner.iter >= self._next:
+        if value < self.low:
+            limit = f'below {self.low:g}'
+        elif value > self.high:
+            limit = f'above {self.high:g}'
+        else:
+            return
+        if runner.iter >= self._next:
             self._next = runner.iter + self.interval
             runner.logger.warning(
                 f'Collapse? {self.name} is {value:.3g} at iteration {runner.iter + 1}, '
-                f'below {self.threshold:g}: features become the same everywhere. Lower '
-                'the learning rate, or raise the momentum of the teacher'
+                f'{limit}: the teacher says nearly the same of everything. Lower the '
+                'learning rate, or raise the momentum of the teacher'
             )

@@ -44,16 +44,23 @@ class FieldViT(PositionViT):
     Args:
         field_size: Samples of the field along each side.
         field_mode: Between them: ``'bicubic'`` or ``'bilinear'``.
-        **kwargs: As for :class:`PositionViT`; its ``positions`` are ``'learned'``.
+        positions: ``'learned'``, and nothing else.
+        **kwargs: As for :class:`PositionViT`.
 
     Raises:
         ValueError: As :class:`PositionViT` and :class:`PositionField`.
     """
 
     def __init__(
-        self, *, field_size: int = 50, field_mode: str = 'bicubic', **kwargs
+        self,
+        *,
+        field_size: int = 50,
+        field_mode: str = 'bicubic',
+        positions: str = 'learned',
+        **kwargs,
     ) -> None:
-        super().__init__(**kwargs, positions='learned')
+        check_choice('positions of a FieldViT', positions, ('learned',))
+        super().__init__(positions=positions, **kwargs)
         self.pos_embed = nn.Parameter(
             self.pos_embed[:, : self.num_extra_tokens].clone()
         )
