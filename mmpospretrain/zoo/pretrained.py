@@ -10,36 +10,36 @@ wrong prefix trains from scratch and nobody notices. Here, whatever the backbone
 has to arrive, and the log says in one line what did.
 """
 
-import ast
-import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import pooch
-import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModule, update_init_info
 from mmengine.runner.checkpoint import CheckpointLoader
-from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
 from mmpospretrain.registry import WEIGHT_INITIALIZERS
 
-from .loading import compare_weights, download, load_checkpoint_file, state_dict_of
+from .formats import PATCHES, flat_weights, recognise
+from .formats.dinov2 import fit_patches
+from .loading import REMOTE, compare_weights, download, load_checkpoint_file
+from .positions import fit_positions
 
 # What a pre-trained backbone holds and a backbone for other work may do without.
 DROPPED = {
     'cls_token': 'no [CLS] here',
     'mask_token': 'for pre-training only',
     'pos_embed': 'no position embedding here',
+    'field.': 'no position embedding here',
     'ln1.': 'no final norm here',
     'ln2.': 'no norm after pooling here',
 }
-# Of several backbones in a checkpoint the first of these. Of I-JEPA and StoP the target
-# encoder, as they evaluate it.
+# Of several backbones in a checkpoint the first of these. Of a student and a teacher it
+# is the teacher, as I-JEPA, StoP and DINOv2 evaluate it.
 PREFERRED = ('target_encoder.', 'backbone.')
 # What a backbone may have beyond its pre-training: the norm after pooling, relative
 # positions, and after one without any, as MP3's, position embeddings.
@@ -51,7 +51,7 @@ class PretrainedBackbone:
     """``init_cfg`` of a backbone whose weights come from a pre-training.
 
     Args:
-        checkpoint: File, URL, or another address that MMEngine knows.
+        checkpoint: File, URL, ``zoo://NAME``, or another address that MMEngine knows.
         prefix: What the keys of the backbone begin with in the checkpoint, such as
             ``'backbone.'``; found by itself unless given.
         source_grid: ``(rows, cols)`` of the checkpoint's position embedding; only for
@@ -115,7 +115,7 @@ def load_backbone(
     Args:
         module: The backbone. It has a ``grid_size`` or a ``patch_resolution``
             (MMPretrain) if it has a ``pos_embed``.
-        checkpoint: File, URL, or another address that MMEngine knows.
+        checkpoint: File, URL, ``zoo://NAME``, or another address that MMEngine knows.
         prefix: As of `PretrainedBackbone`.
         source_grid: As of `PretrainedBackbone`.
         map_location: As of `PretrainedBackbone`.
@@ -143,7 +143,7 @@ def local_file(source: str) -> Path:
     Raises:
         FileNotFoundError: If there is no such file.
     """
-    if source.startswith(('http://', 'https://')):
+    if source.startswith(REMOTE):
         return download(source)
     path = Path(source).expanduser()
     if not path.is_file():
@@ -153,7 +153,7 @@ def local_file(source: str) -> Path:
 
 def _read(source: str, map_location: str) -> tuple[dict[str, Any], str]:
     """A checkpoint, and its name for the log, with the hash where there is a file."""
-    if '://' in source and not source.startswith(('http://', 'https://')):
+    if '://' in source and not source.startswith(REMOTE):
         return CheckpointLoader.load_checkpoint(source, map_location), source
     path = local_file(source)
     content = load_checkpoint_file(path, map_location)
@@ -168,8 +168,7 @@ def has_cls_token(checkpoint: str | Path) -> bool:
         ValueError: It is no checkpoint.
     """
     content, _ = _read(str(checkpoint), 'cpu')
-    keys = state_dict_of(content)
-    return any(key.rpartition('.')[2] == 'cls_token' for key in keys)
+    return any(key.rpartition('.')[2] == 'cls_token' for key in flat_weights(content))
 
 
 def convert_weights(
@@ -185,7 +184,67 @@ def convert_weights(
         ValueError: As `load_backbone`.
     """
     expected = module.state_dict()
-    weights = state_dict_of(checkpoint)
+    grid = source_grid or getattr(module, 'grid_size', None)
+    inside, notes = select_backbone(checkpoint, expected, name, prefix, grid)
+    notes += fit_patches(inside, expected)
+    inside, position_notes = fit_positions(
+        inside, module, checkpoint, source_grid, name
+    )
+    for key, reason in DROPPED.items():
+        if surplus := [k for k in inside if k.startswith(key) and k not in expected]:
+            notes.append(f'{key.rstrip(".")} skipped ({reason})')
+        for k in surplus:
+            del inside[k]
+    notes += position_notes
+    fresh = [key for key in expected if key not in inside and FRESH.match(key)]
+    for what, wanted in (('positions start fresh', True), ('fresh', False)):
+        kinds = [
+            re.sub(r'layers\.\d+', 'layers.*', key)
+            for key in fresh
+            if ('pos_' in key) == wanted
+        ]
+        if kinds:
+            notes.append(f'{what}: {", ".join(dict.fromkeys(kinds))}')
+    arriving = {key: value for key, value in expected.items() if key not in fresh}
+    if differences := compare_weights(arriving, inside):
+        advice = 'the arch, patch_size and options that it was pre-trained with'
+        if 'cls_token' in arriving.keys() - inside.keys():
+            advice = 'with_cls_token=False, as in the checkpoint'
+        elif any('.gamma1.' in key for key in inside.keys() - expected.keys()):
+            advice = "layer_scale_init_value above 0, for the checkpoint's LayerScale"
+        elif 'ln1.weight' in arriving.keys() - inside.keys():
+            advice = 'final_norm=False, as in the checkpoint'
+        raise ValueError(
+            f'{name} does not fit this {type(module).__name__}; nothing was loaded.\n'
+            f'{differences}\nGive the backbone {advice}.'
+        )
+    return inside, notes
+
+
+def select_backbone(
+    checkpoint: Mapping[str, Any],
+    expected: Collection[str],
+    name: str,
+    prefix: str | None = None,
+    grid: tuple[int, int] | None = None,
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The weights of one backbone in a checkpoint, and what was done to get them.
+
+    Args:
+        checkpoint: Of the suite, or of a format of `zoo.formats`, which is recognised.
+        expected: Some keys of the backbone, without prefix.
+        name: Of the checkpoint, for errors.
+        prefix: As of `PretrainedBackbone`.
+        grid: As of `Family.to_backbone`.
+
+    Raises:
+        ValueError: If there is none, or not with this prefix; if several might be
+            meant, or a known format has keys left over.
+    """
+    weights = flat_weights(checkpoint)
+    family = recognise(weights)
+    if family and PATCHES in expected:
+        return family.to_backbone(weights, name, prefix, grid)
     notes = []
     if prefix is None:
         prefix = _find_prefix(weights, expected, name)
@@ -203,43 +262,11 @@ def convert_weights(
         )
     if skipped := len(weights) - len(inside):
         notes.append(f'{skipped} outside {prefix!r} skipped')
-    for key, reason in DROPPED.items():
-        if surplus := [k for k in inside if k.startswith(key) and k not in expected]:
-            notes.append(f'{key.rstrip(".")} skipped ({reason})')
-        for k in surplus:
-            del inside[k]
-    if 'pos_embed' in inside and 'pos_embed' in expected:
-        inside['pos_embed'], note = _fit_positions(
-            inside['pos_embed'],
-            module,
-            has_cls_token=f'{prefix}cls_token' in weights,
-            grid=source_grid or _trained_grid(checkpoint),
-            name=name,
-        )
-        notes += note
-    fresh = [key for key in expected if key not in inside and FRESH.match(key)]
-    for what, wanted in (('positions start fresh', True), ('fresh', False)):
-        kinds = [
-            re.sub(r'layers\.\d+', 'layers.*', key)
-            for key in fresh
-            if ('pos_' in key) == wanted
-        ]
-        if kinds:
-            notes.append(f'{what}: {", ".join(dict.fromkeys(kinds))}')
-    arriving = {key: value for key, value in expected.items() if key not in fresh}
-    if differences := compare_weights(arriving, inside):
-        advice = 'the arch, patch_size and options that it was pre-trained with'
-        if 'cls_token' in arriving.keys() - inside.keys():
-            advice = 'with_cls_token=False, as in the checkpoint'
-        raise ValueError(
-            f'{name} does not fit this {type(module).__name__}; nothing was loaded.\n'
-            f'{differences}\nGive the backbone {advice}.'
-        )
     return inside, notes
 
 
 def _find_prefix(
-    weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: str
+    weights: Mapping[str, Tensor], expected: Collection[str], name: str
 ) -> str:
     """What stands before most of the expected keys in a checkpoint."""
     hits = Counter(
@@ -248,78 +275,25 @@ def _find_prefix(
         for found in weights
         if found == key or found.endswith(f'.{key}')
     )
-    best = [prefix for prefix, count in hits.items() if count == max(hits.values())]
+    most = max(hits.values(), default=0)
+    # One of ours that lacks some keys is damaged, and no reason to take another.
+    preferred = [prefix for prefix in PREFERRED if hits[prefix] > most / 2]
+    best = preferred or [prefix for prefix, count in hits.items() if count == most]
     if not best:
         raise ValueError(
             f'{name} holds no weights of such a backbone; nothing was loaded. Its keys '
             f'begin with {_beginnings(weights)}'
         )
-    preferred = [prefix for prefix in PREFERRED if prefix in best]
     if len(best) > 1 and not preferred:
         raise ValueError(
             f'{name} holds several backbones: choose with prefix, one of {best}'
         )
-    return (preferred or best)[0]
+    return best[0]
 
 
 def _beginnings(weights: Mapping[str, Tensor]) -> str:
     counts = Counter(key.partition('.')[0] for key in weights)
     return ', '.join(f'{name} ({n})' for name, n in counts.most_common(8)) or 'nothing'
-
-
-def _fit_positions(
-    pos_embed: Tensor,
-    module: nn.Module,
-    *,
-    has_cls_token: bool,
-    grid: tuple[int, int] | None,
-    name: str,
-) -> tuple[Tensor, list[str]]:
-    """Resample a position embedding to the grid of ``module``; (1, P + N, D).
-
-    The position of [CLS] is kept if the module has a [CLS].
-    """
-    target = getattr(module, 'grid_size', getattr(module, 'patch_resolution', None))
-    if target is None:
-        return pos_embed, []
-    num_prefix = int(has_cls_token)
-    prefix, patches = pos_embed[:, :num_prefix], pos_embed[:, num_prefix:]
-    number = patches.shape[1]
-    grid = grid or (math.isqrt(number),) * 2
-    if math.prod(grid) != number:
-        raise ValueError(
-            f'{name} has a position embedding of {number} patches, which are no '
-            f'{_by(grid)}: give the grid that it was trained with, '
-            'init_cfg.source_grid=(rows, cols)'
-        )
-    mode = getattr(module, 'interpolate_mode', 'bicubic')
-    patches = resize_pos_embed(patches, grid, target, mode, num_extra_tokens=0)
-    prefix = prefix[:, : getattr(module, 'num_extra_tokens', 1)]
-    notes = [f'pos_embed resampled {_by(grid)} -> {_by(target)}']
-    return torch.cat((prefix, patches), dim=1), notes if grid != target else []
-
-
-def _by(grid: tuple[int, int]) -> str:
-    return 'x'.join(map(str, grid))
-
-
-def _trained_grid(checkpoint: Mapping[str, Any]) -> tuple[int, int] | None:
-    """The grid that the config inside a checkpoint of MMEngine names.
-
-    The config is Python; it is read, not run.
-    """
-    try:
-        tree = ast.parse(checkpoint.get('meta', {}).get('cfg', ''))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.keyword) and node.arg == 'backbone':
-                cfg = {k.arg: k.value for k in node.value.keywords}
-                size = ast.literal_eval(cfg['img_size'])
-                patch = ast.literal_eval(cfg['patch_size'])
-                rows, cols = (size, size) if isinstance(size, int) else size
-                return rows // patch, cols // patch
-    except (AttributeError, KeyError, SyntaxError, TypeError, ValueError):
-        pass  # no such config: the caller has other ways
-    return None
 
 
 def strict_init_cfg(init_cfg: dict | list[dict] | None) -> dict | list[dict] | None:

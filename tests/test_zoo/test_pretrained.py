@@ -1,64 +1,16 @@
 """Pre-trained weights reach a backbone whole, resampled where grids differ, or not."""
 
-import pickle
 from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from mmpretrain.models import VisionTransformer
+from tiny_backbones import ARCH, assert_loaded, bicubic, build, vit
 from torch import nn
 
-from mmpospretrain.models import PositionViT
 from mmpospretrain.zoo import has_cls_token, load_backbone
 from mmpospretrain.zoo.pretrained import strict_init_cfg
-
-ARCH = dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64)
-
-
-def vit(**options) -> PositionViT:
-    settings = dict(arch=ARCH, img_size=(64, 96), learnable_pos_embed=True)
-    return PositionViT(**{**settings, **options})
-
-
-@pytest.fixture
-def source() -> PositionViT:
-    torch.manual_seed(0)
-    backbone = vit()
-    for parameter in backbone.parameters():
-        nn.init.normal_(parameter)
-    return backbone
-
-
-@pytest.fixture
-def checkpoint(source, tmp_path) -> Path:
-    """As MMEngine saves a pre-training on two GPUs, with a head and a meta."""
-    weights = {f'module.backbone.{k}': v for k, v in source.state_dict().items()}
-    cfg = Config(dict(model=dict(backbone=dict(img_size=(64, 96), patch_size=16))))
-    path = tmp_path / 'epoch_1.pth'
-    torch.save(
-        {
-            'state_dict': {**weights, 'module.head.weight': torch.zeros(3)},
-            'meta': {'cfg': cfg.pretty_text},
-        },
-        path,
-    )
-    return path
-
-
-def build(scope: str, **cfg) -> nn.Module:
-    init_default_scope(scope)
-    backbone = MODELS.build(cfg)
-    backbone.init_weights()
-    return backbone
-
-
-def assert_loaded(backbone: nn.Module, source: nn.Module, but: tuple = ()) -> None:
-    expected = source.state_dict()
-    for name, value in backbone.state_dict().items():
-        if name not in but:
-            torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize('scope', ['mmpretrain', 'mmdet', 'mmseg'])
@@ -133,28 +85,6 @@ def test_strict_init_cfg_leaves_the_rest_alone():
         dict(pretrained, type='mmpospretrain.PretrainedBackbone'),
     ]
     assert pretrained['type'] == 'Pretrained'
-
-
-def bicubic(patches: torch.Tensor, target: tuple[int, int]) -> torch.Tensor:
-    """Keys' kernel, a = -.75, edges repeated, centres aligned; float64, by loops."""
-
-    def kernel(t: float) -> float:
-        t = abs(t)
-        if t <= 1:
-            return 1.25 * t**3 - 2.25 * t**2 + 1
-        return -0.75 * (t**3 - 5 * t**2 + 8 * t - 4) if t < 2 else 0.0
-
-    rows, cols, width = patches.shape
-    out = torch.zeros(*target, width, dtype=torch.float64)
-    for i in range(target[0]):
-        for j in range(target[1]):
-            y = (i + 0.5) * rows / target[0] - 0.5
-            x = (j + 0.5) * cols / target[1] - 0.5
-            for r in range(int(y // 1) - 1, int(y // 1) + 3):
-                for c in range(int(x // 1) - 1, int(x // 1) + 3):
-                    value = patches[min(max(r, 0), rows - 1), min(max(c, 0), cols - 1)]
-                    out[i, j] += kernel(y - r) * kernel(x - c) * value.double()
-    return out
 
 
 @pytest.mark.parametrize('target', [(4, 6), (6, 4), (8, 12), (2, 3), (5, 5), (1, 7)])
@@ -235,69 +165,6 @@ def test_two_backbones_of_equal_right(source, tmp_path):
     load_backbone(vit(), path, source_grid=(4, 6))
 
 
-# --- what must not load: nothing changes, and the error says why
-
-
-def refuse(backbone: nn.Module, path: Path, match: str, **options) -> None:
-    before = {k: v.clone() for k, v in backbone.state_dict().items()}
-    with pytest.raises((ValueError, FileNotFoundError), match=match):
-        load_backbone(backbone, path, **options)
-    for name, value in backbone.state_dict().items():
-        assert torch.equal(value, before[name])
-
-
-def test_wrong_prefix(checkpoint):
-    match = (
-        r"no key of .* begins with 'encoder\.'; they begin with backbone \(30\), head"
-    )
-    refuse(vit(), checkpoint, match, prefix='encoder.')
-
-
-def test_prefix_of_something_else(checkpoint):
-    refuse(
-        vit(), checkpoint, r'(?s)29 missing.*1 unexpected:\n    weight', prefix='head.'
-    )
-
-
-@pytest.mark.parametrize(
-    ('options', 'match'),
-    [
-        (
-            dict(arch=dict(ARCH, embed_dims=64)),
-            r'(?s)of another shape:\n    cls_token: \(1, 1, 32\) in the checkpoint, '
-            r'\(1, 1, 64\) in the model.*arch',
-        ),
-        (
-            dict(patch_size=8, img_size=(32, 48)),
-            r'patch_embed.projection.weight: \(32, 3, 16, 16\) .* \(32, 3, 8, 8\)',
-        ),
-        (
-            dict(arch=dict(ARCH, num_layers=3)),
-            r'(?s)12 missing:\n    layers.2.*and 2 more',
-        ),
-        (
-            dict(arch=dict(ARCH, num_layers=1)),
-            r'(?s)12 unexpected:\n    layers.1',
-        ),
-        (dict(layer_scale_init_value=1e-5), r'missing:\n    layers.0.attn.gamma1'),
-    ],
-    ids=['width', 'patch', 'deeper', 'shallower', 'layer scale'],
-)
-def test_another_architecture(checkpoint, options, match):
-    refuse(vit(**options), checkpoint, match)
-
-
-def test_a_checkpoint_without_cls(tmp_path):
-    path = tmp_path / 'no_cls.pth'
-    source = vit(with_cls_token=False)
-    torch.save(source.state_dict(), path)
-    match = r'(?s)1 missing:\n    cls_token.*with_cls_token=False'
-    refuse(vit(), path, match, source_grid=(4, 6))
-    target = vit(with_cls_token=False)
-    load_backbone(target, path, source_grid=(4, 6))
-    assert_loaded(target, source)
-
-
 @pytest.fixture
 def ijepa(tmp_path) -> tuple[Path, nn.Module]:
     """A checkpoint whose teacher is not its student, and the model."""
@@ -364,45 +231,3 @@ def test_has_cls_token(ijepa, checkpoint):
     assert not has_cls_token(ijepa[0])
     with pytest.raises(FileNotFoundError):
         has_cls_token('nowhere.pth')
-
-
-def test_no_backbone_inside(tmp_path):
-    path = tmp_path / 'resnet.pth'
-    torch.save({'conv1.weight': torch.zeros(1), 'fc.bias': torch.zeros(1)}, path)
-    refuse(vit(), path, r'no weights of such a backbone.* begin with conv1 \(1\), fc')
-
-
-def test_truncated(checkpoint):
-    checkpoint.write_bytes(checkpoint.read_bytes()[:-500])
-    refuse(vit(), checkpoint, 'truncated')
-
-
-def test_web_page(tmp_path):
-    path = tmp_path / 'page.pth'
-    path.write_text('<!DOCTYPE html><html>not found</html>')
-    refuse(vit(), path, 'is a web page')
-
-
-def test_no_file(tmp_path):
-    refuse(vit(), tmp_path / 'nothing.pth', 'there is no checkpoint')
-
-
-class Evil:
-    def __init__(self, trace: Path):
-        self.trace = trace
-
-    def __reduce__(self):
-        return Path.mkdir, (self.trace,)
-
-
-def test_code_is_not_run(tmp_path):
-    path, trace = tmp_path / 'evil.pth', tmp_path / 'trace'
-    path.write_bytes(pickle.dumps({'state_dict': Evil(trace)}))
-    refuse(vit(), path, 'Nothing of it was executed')
-    assert not trace.exists()
-
-
-def test_a_config_without_a_checkpoint_says_so():
-    backbone = vit(init_cfg=dict(type='mmpospretrain.PretrainedBackbone'))
-    with pytest.raises(ValueError, match='--pretrained none to train from scratch'):
-        backbone.init_weights()
