@@ -23,6 +23,8 @@ CONFIGS = sorted(
 TRANSFER = sorted(
     path.relative_to(ROOT) for path in (ROOT / 'configs/transfer').rglob('*.py')
 )
+# test_posfield_configs.py takes steps with many views of an image.
+ONE_VIEW = [path for path in CONFIGS if path.parts[1] != 'posfield']
 PAPER = ROOT / 'configs/droppos/droppos_vit-base-p16_8xb512-coslr-200e_in1k.py'
 STOP = ROOT / 'configs/stop/stop_vit-base-p16_8xb256-coslr-300e_in1k.py'
 MP3 = ROOT / 'configs/mp3/mp3_vit-small-p4_1xb256-coslr-2000e_cifar100.py'
@@ -112,7 +114,7 @@ def test_there_are_configs():
     }
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=str)
+@pytest.mark.parametrize('path', ONE_VIEW, ids=str)
 def test_builds_and_steps(path):
     cfg = load(path)
     check_config(cfg)

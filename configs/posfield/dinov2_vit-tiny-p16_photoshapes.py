@@ -1,0 +1,31 @@
+# DINOv2, a small ViT on PhotoShapes.
+#
+# python -m mmpospretrain.datasets.photoshapes data/photoshapes
+# python tools/train.py configs/posfield/dinov2_vit-tiny-p16_photoshapes.py
+_base_ = [
+    '../_base_/models/dinov2_vit-base-p16.py',
+    '../_base_/models/vit-tiny.py',
+    '../_base_/datasets/photoshapes_96_multicrop.py',
+    '../_base_/schedules/adamw_dinov2_100e.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        arch=dict(_base_.vit_tiny, _delete_=True), img_size=96, drop_path_rate=0.0
+    ),
+    head=dict(num_prototypes=1024, hidden_dims=256, bottleneck_dims=64),
+)
+custom_hooks = [*_base_.custom_hooks, _base_.knn]
+
+# 6000 images / batch 32 = 187 iterations an epoch, 8 epochs = 1496 iterations.
+max_epochs = 8
+warmup_epochs = 0.8  # 10 %, as in the paper
+optim_wrapper = dict(optimizer=dict(lr=8e-4))  # of the other small ViTs
+auto_scale_lr = dict(base_batch_size=32)
+param_scheduler = _base_.param_scheduler
+param_scheduler[0].end = warmup_epochs
+param_scheduler[1].begin = warmup_epochs
+param_scheduler[1].end = max_epochs
+train_cfg = dict(max_epochs=max_epochs)
+default_hooks = dict(checkpoint=dict(interval=2))
