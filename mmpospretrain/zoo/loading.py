@@ -7,16 +7,16 @@ a checkpoint. There is no fallback.
 """
 
 import io
+import json
 import re
+from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-from urllib.parse import urlparse
 
 import numpy as np
 import torch
-from mmengine.dist import barrier, get_rank
 from mmengine.fileio import get
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import (
@@ -24,10 +24,15 @@ from mmengine.runner.checkpoint import (
     get_deprecated_model_names,
     get_external_models,
 )
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from .fetch import fetch_url
+
+REMOTE = ('http://', 'https://', 'zoo://')  # addresses whose file `download` gets
+# Where ``tools/publish_model.py`` puts the meta of a checkpoint, as JSON.
+METADATA = 'mmpospretrain'
 MapLocation = str | torch.device | Callable | Mapping | None
 
 
@@ -48,6 +53,7 @@ def _safe_globals() -> list:
         'scalar': np.float64(0).__reduce__()[0],
     }
     return [
+        Namespace,  # MAE and DINO, and who builds on them, save their arguments
         HistoryBuffer,
         (_history_statistic, 'builtins.getattr'),
         np.ndarray,
@@ -85,13 +91,22 @@ def load_checkpoint_file(
         raise FileNotFoundError(f'no checkpoint at {path}: check the path')
     if path.suffix == '.safetensors':
         try:
-            return load_file(path)
+            return _load_safetensors(path)
         except SafetensorError as error:
             raise ValueError(
                 f'{path} is no whole .safetensors file ({error}): fetch it again'
             ) from error
     with path.open('rb') as file:
         return _load_pickle(file, map_location, str(path))
+
+
+def _load_safetensors(path: Path) -> dict[str, Any]:
+    with safe_open(path, 'pt') as file:
+        metadata = file.metadata() or {}
+    weights = load_file(path)
+    if METADATA not in metadata:
+        return weights
+    return {'state_dict': weights, 'meta': json.loads(metadata[METADATA])}
 
 
 def _load_pickle(file: io.IOBase, map_location: MapLocation, source: str) -> dict:
@@ -138,24 +153,28 @@ def load_from_local(filename: str, map_location: MapLocation = None) -> dict:
 
 
 def load_from_http(filename: str, map_location: MapLocation = None) -> dict:
-    """Load from the web through torch's cache; rank 0 downloads before the others."""
+    """Load from the web, through our cache."""
     return load_checkpoint_file(download(filename), map_location)
 
 
-def download(url: str) -> Path:
-    """The file of a URL in torch's cache, fetched if it is not there."""
-    path = Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(url).path).name)
-    if get_rank() == 0:
-        _download(url, path)
-    barrier()
-    _download(url, path)  # on a machine that does not see rank 0's disk
-    return path
+def load_from_zoo(filename: str, map_location: MapLocation = None) -> dict:
+    """Load ``zoo://NAME``, a model of the zoo."""
+    return load_checkpoint_file(download(filename), map_location)
 
 
-def _download(url: str, path: Path) -> None:
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path))
+def download(address: str) -> Path:
+    """Where a file of `REMOTE` is on this machine; it is fetched if need be.
+
+    Raises:
+        FileNotFoundError: It cannot be had.
+        ValueError: It is not the one it should be, or the zoo has no such model.
+    """
+    scheme, _, name = address.partition('://')
+    if scheme == 'zoo':
+        from .registry import fetch_entry  # reads metafiles, which few need
+
+        return fetch_entry(name)
+    return fetch_url(address)
 
 
 def load_from_openmmlab(filename: str, map_location: MapLocation = None) -> dict:
@@ -187,6 +206,7 @@ def register_loaders() -> None:
     for prefixes, loader in (
         ('', load_from_local),
         (('http://', 'https://'), load_from_http),
+        ('zoo://', load_from_zoo),
         (('open-mmlab://', 'openmmlab://'), load_from_openmmlab),
         ((r'(\S+\:)?s3://', r'(\S+\:)?petrel://'), load_from_ceph),
         ('pavi://', load_from_pavi),

@@ -191,21 +191,6 @@ def test_a_tensor_is_no_checkpoint(tmp_path):
         load_checkpoint_file(tmp_path / 't.pth')
 
 
-def test_http_downloads_once_and_loads_safely(checkpoint, tmp_path, monkeypatch):
-    fetched = []
-
-    def download(url, destination):
-        fetched.append(url)
-        Path(destination).write_bytes(checkpoint.read_bytes())
-
-    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
-    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
-    for _ in range(2):
-        loaded = CheckpointLoader.load_checkpoint('https://x.invalid/a/vit.pth?b=1')
-        assert_is_mmengine_checkpoint(loaded)
-    assert fetched == ['https://x.invalid/a/vit.pth?b=1']
-
-
 def test_released_models_by_name(monkeypatch):
     monkeypatch.setattr(loading, 'get_deprecated_model_names', lambda: {'old': 'new'})
     monkeypatch.setattr(loading, 'get_external_models', lambda: {'new': 'no/such.pth'})

@@ -1,0 +1,121 @@
+"""The ViTs of Hugging Face: ViT and I-JEPA, which share their names, and DINOv2.
+
+Names as in files; the modules of transformers 5 have others, which it translates.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .family import Family, translate
+
+# From their names to MMPretrain's.
+COMMON = {
+    'embeddings.cls_token': 'cls_token',
+    'embeddings.position_embeddings': 'pos_embed',
+    'embeddings.patch_embeddings.projection': 'patch_embed.projection',
+    'encoder.layer.{}.attention.attention.qkv': 'layers.{}.attn.qkv',  # see join_qkv
+    'encoder.layer.{}.attention.output.dense': 'layers.{}.attn.proj',
+    'layernorm': 'ln1',
+}
+VIT = {
+    **COMMON,
+    'encoder.layer.{}.layernorm_before': 'layers.{}.ln1',
+    'encoder.layer.{}.layernorm_after': 'layers.{}.ln2',
+    'encoder.layer.{}.intermediate.dense': 'layers.{}.ffn.layers.0.0',
+    'encoder.layer.{}.output.dense': 'layers.{}.ffn.layers.1',
+}
+DINOV2 = {
+    **COMMON,
+    'encoder.layer.{}.norm1': 'layers.{}.ln1',
+    'encoder.layer.{}.layer_scale1.lambda1': 'layers.{}.attn.gamma1.weight',
+    'encoder.layer.{}.norm2': 'layers.{}.ln2',
+    'encoder.layer.{}.mlp.fc1': 'layers.{}.ffn.layers.0.0',
+    'encoder.layer.{}.mlp.fc2': 'layers.{}.ffn.layers.1',
+    'encoder.layer.{}.mlp.weights_in': 'layers.{}.ffn.w12',
+    'encoder.layer.{}.mlp.weights_out': 'layers.{}.ffn.w3',
+    'encoder.layer.{}.layer_scale2.lambda1': 'layers.{}.ffn.gamma2.weight',
+}
+QKV = ('query', 'key', 'value')
+
+
+def join_qkv(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Queries, keys and values in one: three of (D, D) become (3D, D)."""
+    joined = {}
+    for key, value in weights.items():
+        whole, times = re.subn(r'attention\.(query|key|value)\.', 'attention.qkv.', key)
+        parts = [re.sub(r'(?<=attention\.)qkv(?=\.)', part, whole) for part in QKV]
+        if times and all(part in weights for part in parts):
+            joined[whole] = torch.cat([weights[part] for part in parts])
+        else:
+            joined[key] = value
+    return joined
+
+
+SURPLUS = r'pooler\.|classifier\.|decoder\.|embeddings\.mask_token$'
+
+DINOV2_FAMILY = Family(
+    name='Hugging Face DINOv2',
+    mark=r'\.layer_scale1\.lambda1$',
+    names=DINOV2,
+    surplus=SURPLUS,
+    adjust=join_qkv,
+)
+VIT_FAMILY = Family(
+    name='Hugging Face ViT',
+    mark=r'\.layernorm_before\.weight$',
+    names=VIT,
+    surplus=SURPLUS,
+    adjust=join_qkv,
+)
+
+
+def to_hugging_face(
+    weights: Mapping[str, Tensor], model_type: str
+) -> dict[str, Tensor]:
+    """A backbone in MMPretrain's names with those of ``model_type``."""
+    table = DINOV2 if model_type == 'dinov2' else VIT
+    names = {ours: theirs for theirs, ours in table.items()}
+    named = {}
+    for key, value in weights.items():
+        name = translate(key, names)
+        if '.qkv.' in name:  # the way back of `join_qkv`
+            for part, tensor in zip(QKV, value.chunk(3), strict=True):
+                named[name.replace('.qkv.', f'.{part}.')] = tensor
+        else:
+            named[name] = value
+    return named
+
+
+def model_config(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``config.json`` that transformers reads, for arguments of `PositionViT`.
+
+    With LayerScale it is that of a DINOv2; without [CLS], of an I-JEPA.
+    """
+    arch, size = cfg['arch'], cfg['img_size']
+    width, hidden = arch['embed_dims'], arch['feedforward_channels']
+    config = dict(
+        hidden_size=width,
+        num_hidden_layers=arch['num_layers'],
+        num_attention_heads=arch['num_heads'],
+        hidden_act='gelu',
+        layer_norm_eps=1e-6,
+        image_size=size[0] if size[0] == size[1] else list(size),
+        patch_size=cfg['patch_size'],
+        num_channels=cfg['in_channels'],
+        qkv_bias=cfg['qkv_bias'],
+    )
+    if cfg['layer_scale_init_value']:
+        ratio = hidden // width if hidden % width == 0 else hidden / width
+        own = dict(mlp_ratio=ratio, use_mask_token=False)
+        return dict(model_type='dinov2', architectures=['Dinov2Model'], **config, **own)
+    kind, name = ('vit', 'ViT') if cfg['with_cls_token'] else ('ijepa', 'IJepa')
+    return dict(
+        model_type=kind,
+        architectures=[f'{name}Model'],
+        intermediate_size=hidden,
+        **config,
+    )
