@@ -2,10 +2,13 @@
 
 from .loading import load_checkpoint_file
 from .pretrained import PretrainedBackbone, has_cls_token, load_backbone, local_file
+from .registry import get_model, list_models
 
 __all__ = [
     'PretrainedBackbone',
+    'get_model',
     'has_cls_token',
+    'list_models',
     'load_backbone',
     'load_checkpoint_file',
     'local_file',

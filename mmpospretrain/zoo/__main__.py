@@ -1,0 +1,144 @@
+"""``python -m mmpospretrain.zoo``: list, info, download, verify, table."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from mmpospretrain.engine.cli import readable_errors
+
+from .fetch import cache_dir
+from .registry import Entry, entries, fetch_entry, find, list_models
+from .table import describe, update_tables
+from .verify import verify
+
+DOCUMENT = Path('model_zoo.md')
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        prog='python -m mmpospretrain.zoo',
+        description='Models by name: configs, weights, results.',
+    )
+    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    for name, text in (
+        ('list', 'the models, and whose weights can be had'),
+        ('info', 'all that is known of a model'),
+        ('download', 'fetch the weights of a model, and print where they are'),
+        ('verify', 'check configs, fetched files, and that addresses answer'),
+        ('table', 'print model_zoo.md with its tables made anew'),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        if name in ('info', 'download'):
+            command.add_argument('name', metavar='NAME', help='as list shows it')
+        if name in ('list', 'verify'):
+            command.add_argument(
+                'pattern', nargs='?', metavar='PATTERN', help="such as 'stop_vit-*'"
+            )
+        if name == 'verify':
+            command.add_argument(
+                '--offline', action='store_true', help='ask no server for its files'
+            )
+        if name == 'table':
+            command.add_argument(
+                '--write', action='store_true', help='into the file instead'
+            )
+    return parser.parse_args()
+
+
+def chosen(pattern: str | None) -> list[Entry]:
+    """The models that a pattern names.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    names = list_models(pattern)
+    if not names:
+        raise ValueError(f'no model is called {pattern!r}')
+    return [find(name) for name in names]
+
+
+def list_table(models: list[Entry]) -> Table:
+    """What `list` prints."""
+    table = Table('name', 'method', 'weights', 'licence')
+    for entry in models:
+        table.add_row(entry.name, entry.method, availability(entry), entry.licence)
+    return table
+
+
+def availability(entry: Entry) -> str:
+    """Where the weights of a model are to be had."""
+    if not entry.filename:
+        return 'none published'
+    if (cache_dir() / entry.filename).is_file():
+        return 'fetched'
+    if entry.by_hand:
+        return 'by hand'
+    return 'download' if entry.urls else 'on a mirror of yours'
+
+
+def info_table(entry: Entry) -> Table:
+    """What `info` prints: what is known, and nothing else."""
+    path = cache_dir() / entry.filename if entry.filename else None
+    table = Table(title=entry.name, show_header=False)
+    for name, value in (
+        ('method', entry.method),
+        *((name.lower(), value) for name, value in entry.training.items()),
+        ('config', entry.config),
+        ('weights', '\n'.join(entry.urls) or availability(entry)),
+        ('by hand', entry.by_hand),
+        ('file', path and f'{path}{"" if path.is_file() else ", not there yet"}'),
+        ('sha256', entry.sha256),
+        ('format', entry.format),
+        ('licence', entry.licence),
+        ('log', entry.log),
+        ('measured by this project', '\n'.join(map(describe, entry.measured))),
+        ('reported by the paper', '\n'.join(map(describe, entry.reported))),
+    ):
+        if value:
+            table.add_row(name, str(value))
+    return table
+
+
+def verify_all(models: list[Entry], offline: bool, console: Console) -> int:
+    """Check models, print a table of all and the problems below it; how many."""
+    table = Table('name', 'verified')
+    problems = []
+    for entry in models:
+        right, wrong = verify(entry, offline)
+        table.add_row(entry.name, 'FAILED' if wrong else ', '.join(right) or '–')
+        problems += [f'{entry.name}: {what}' for what in wrong]
+    console.print(table)
+    for problem in problems:
+        console.print(problem, style='red', markup=False, soft_wrap=True)
+    return len(problems)
+
+
+def main() -> int:
+    """Run the command, and return the exit code."""
+    args, console = parse_args(), Console()
+    with readable_errors():
+        if args.command == 'list':
+            console.print(list_table(chosen(args.pattern)))
+        elif args.command == 'info':
+            console.print(info_table(find(args.name)))
+        elif args.command == 'download':
+            print(fetch_entry(args.name))
+        elif args.command == 'verify':
+            return int(verify_all(chosen(args.pattern), args.offline, console) > 0)
+        else:
+            text = update_tables(
+                DOCUMENT.read_text(encoding='utf-8'), entries().values()
+            )
+            if args.write:
+                DOCUMENT.write_text(text, encoding='utf-8')
+            else:
+                print(text, end='')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
