@@ -32,6 +32,7 @@ STACKS = {
 # Those that pre-training cannot do without; mmdet and mmseg serve the transfer only.
 REQUIRED = ('mmengine', 'mmcv', 'mmpretrain')
 OLDEST_TORCH = '2.6'  # its `safe_globals` takes the names of foreign NumPy versions
+BREAKING_TRANSFORMERS = '5'  # imported by MMPretrain where pycocotools is, too
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,15 @@ def find_problems() -> list[Problem]:
         if distributions == ('torch',) and version:  # install.sh keeps a torch
             fix = 'make a fresh environment: tools/install.sh --venv DIR'
         problems.append(Problem(what, fix))
+    version = version_of('transformers')
+    breaks = version and not is_older(version, BREAKING_TRANSFORMERS)
+    if breaks and version_of('pycocotools'):
+        problems.append(
+            Problem(
+                f'transformers {version} makes MMPretrain fail at its import',
+                f"pip install 'transformers<{BREAKING_TRANSFORMERS}'",
+            )
+        )
     return problems
 
 

@@ -91,6 +91,19 @@ def test_problems_name_the_way_out(install, distributions, what, way_out):
     assert way_out in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ('version', 'coco', 'found'),
+    [('4.57.6', True, 0), ('5.0.0', True, 1), ('5.23.0', False, 0)],
+)
+def test_transformers_that_break_mmpretrain(install, version, coco, found):
+    """Without pycocotools MMPretrain leaves its multimodal models alone."""
+    others = {'transformers': version, **({'pycocotools': '2.0.8'} if coco else {})}
+    install(ONEDL | others)
+    problems = [str(problem) for problem in environment.find_problems()]
+    assert len(problems) == found
+    assert all("pip install 'transformers<5'" in problem for problem in problems)
+
+
 def test_all_problems_are_named_at_once(install):
     install({'mmpretrain': '1.0.0', 'torch': '2.13.0'})
     assert [problem.what for problem in environment.find_problems()] == [
