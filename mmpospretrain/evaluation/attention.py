@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from mmpretrain.models import VisionTransformer
+from mmpretrain.models import DeiT3, DistilledVisionTransformer, VisionTransformer
 from mmpretrain.models.utils import MultiheadAttention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..models.attention import ALL
 from ..models.backbones.position_vit import PositionViT
 from ..models.positions import GridSize, grid_coordinates, to_grid_size
 from ..models.selfsup.position_predictor import evaluating
@@ -94,17 +95,38 @@ def head_statistics(
     Raises:
         ValueError: If the sizes differ, or the backbone is not of this kind.
     """
+    means, count, _ = mean_over_images(backbone, batches, measure_heads)
+    return HeadStatistics(**means, num_images=count)
+
+
+def mean_over_images(
+    backbone: VisionTransformer,
+    batches: Iterable[Tensor],
+    measure: Callable[[Tensor, GridSize], dict[str, Tensor]],
+) -> tuple[dict[str, np.ndarray], int, GridSize]:
+    """Average what is measured of all heads.
+
+    Args:
+        backbone: See :func:`encode_measured`.
+        batches: Normalised images (B, C, H, W), all of one size; at least one.
+        measure: As there; returns sums over images, the first dimension H.
+
+    Returns:
+        Means (L, H, …) by name, M, and the grid of the patches.
+
+    Raises:
+        ValueError: If the sizes differ, or the backbone is not of this kind.
+    """
     totals: dict[str, np.ndarray] = {}
     count, grid_size = 0, None
     for images in batches:
-        grid_size = _same_grid(grid_size, backbone, images)
-        _, layers = encode_measured(backbone, images, measure_heads)
+        grid_size = same_grid(grid_size, backbone, images)
+        _, layers = encode_measured(backbone, images, measure)
         for name in layers[0]:
             total = torch.stack([heads[name] for heads in layers]).cpu().numpy()
             totals[name] = totals.get(name, 0) + total
         count += len(images)
-    means = {name: total / count for name, total in totals.items()}
-    return HeadStatistics(**means, num_images=count)
+    return {name: x / count for name, x in totals.items()}, count, grid_size
 
 
 def position_correlation(
@@ -125,7 +147,7 @@ def position_correlation(
     """
     products, total, count, grid_size = 0, 0, 0, None
     for images in batches:
-        grid_size = _same_grid(grid_size, backbone, images)
+        grid_size = same_grid(grid_size, backbone, images)
         tokens = encode_measured(backbone, images)[0].double()  # (B, N, D)
         # The correlation of two vectors is the product of these.
         tokens = F.normalize(tokens - tokens.mean(-1, keepdim=True), dim=-1)
@@ -152,13 +174,27 @@ def measure_heads(attention: Tensor, grid_size: GridSize) -> dict[str, Tensor]:
     """
     total = partial(torch.sum, dtype=torch.float64)
     num = math.prod(grid_size)
-    prefix, maps = attention[:, :, -num:].tensor_split([-num], dim=-1)
-    maps = F.normalize(maps, p=1, dim=-1)  # (B, H, N, N), rows sum to 1
+    prefix = attention[:, :, -num:, :-num]
+    maps = patch_maps(attention, grid_size)
     return dict(
         entropy=total(torch.special.entr(maps), dim=(0, 2, 3)) / num,
         prefix=total(prefix, dim=(0, 2, 3)) / num,
         relative=average_by_offset(total(maps, dim=0), grid_size),
     )
+
+
+def patch_maps(attention: Tensor, grid_size: GridSize) -> Tensor:
+    """Attention of patches to patches, scaled so that rows sum to 1.
+
+    Args:
+        attention: Probabilities (B, H, T, T), query by key.
+        grid_size: ``(rows, cols)``.
+
+    Returns:
+        (B, H, N, N).
+    """
+    num = math.prod(grid_size)
+    return F.normalize(attention[:, :, -num:, -num:], p=1, dim=-1)
 
 
 def average_by_offset(maps: Tensor, grid_size: GridSize) -> Tensor:
@@ -191,8 +227,9 @@ def encode_measured(
     backbone: VisionTransformer,
     images: Tensor,
     measure: Callable[[Tensor, GridSize], Any] | None = None,
+    layers: slice = ALL,
 ) -> tuple[Tensor, list]:
-    """Encode images in evaluation mode, and measure the attention of every layer.
+    """Encode images in evaluation mode, and measure the attention of layers.
 
     Args:
         backbone: A `PositionViT`, with any positions, or a ViT of MMPretrain whose
@@ -200,28 +237,24 @@ def encode_measured(
         images: (B, C, H, W).
         measure: Called with the :func:`attention_map` of each layer and the grid of the
             patches. What it returns is kept, and the map is not.
+        layers: Those to measure; by default all.
 
     Returns:
         Patch tokens (B, N, D) of the last layer, normed if the backbone ends with a
         norm; and what was measured, by layer.
 
     Raises:
-        ValueError: If the layers have another attention (windows, Swin, BEiT).
+        ValueError: As :func:`check_plain`.
     """
-    grid_size = _grid_of(backbone, images)
-    for layer in backbone.layers:
-        if type(layer.attn) is not MultiheadAttention:
-            raise ValueError(
-                'only the attention of a plain ViT is shown, and the layers of this '
-                f'{type(backbone).__name__} have {type(layer.attn).__name__}'
-            )
+    check_plain(backbone)
+    grid_size = to_grid_size(tuple(images.shape[-2:]), patch_size_of(backbone))
     last = backbone.ln1 if backbone.final_norm else backbone.layers[-1].ffn
     outputs: list[Tensor] = []
-    measured: list = []
+    measured: dict[nn.Module, Any] = {}
     with ExitStack() as hooks, evaluating(backbone):
         hook = partial(_keep_output, outputs)
         hooks.enter_context(last.register_forward_hook(hook))
-        for layer in backbone.layers if measure else ():
+        for layer in backbone.layers[layers] if measure else ():
             hook = partial(_measure_layer, layer, grid_size, measure, measured)
             # The norm, because `run_layer` never calls the attention after it.
             hooks.enter_context(layer.ln1.register_forward_hook(hook))
@@ -229,10 +262,22 @@ def encode_measured(
             patches, _ = backbone.patchify(images)
             patches = patches + backbone.patch_positions(grid_size)
             backbone.encode(patches, grid_size=grid_size)
+        elif isinstance(backbone, (DeiT3, DistilledVisionTransformer)):
+            backbone(images)  # whose tokens and positions are put together differently
         else:  # past what subclasses do first: MAE's would mask
             VisionTransformer.forward(backbone, images)
     (tokens,) = outputs
-    return tokens[:, backbone.num_extra_tokens :], measured
+    return tokens[:, backbone.num_extra_tokens :], [*measured.values()]
+
+
+def check_plain(backbone: VisionTransformer) -> None:
+    """Raise a ValueError if layers have another attention (windows, BEiT, EVA-02)."""
+    for layer in backbone.layers:
+        if type(layer.attn) is not MultiheadAttention:
+            raise ValueError(
+                'only the attention of a plain ViT is shown, and the layers of this '
+                f'{type(backbone).__name__} have {type(layer.attn).__name__}'
+            )
 
 
 def attention_map(
@@ -267,29 +312,35 @@ def _measure_layer(
     layer: nn.Module,
     grid_size: GridSize,
     measure: Callable[[Tensor, GridSize], Any],
-    measured: list,
+    measured: dict[nn.Module, Any],
     norm: nn.Module,
     args: tuple[Tensor],
     tokens: Tensor,
 ) -> None:
+    if layer in measured:  # DeiT III norms what goes into the MLP with it, too
+        return
     relative = getattr(layer.attn, 'rel_pos_bias', None)
     bias = relative(grid_size) if relative is not None else None
-    measured.append(measure(attention_map(layer.attn, tokens, bias), grid_size))
+    measured[layer] = measure(attention_map(layer.attn, tokens, bias), grid_size)
 
 
 # --- grids
 
 
-def _grid_of(backbone: VisionTransformer, images: Tensor) -> GridSize:
-    patch_size, _ = backbone.patch_embed.projection.stride
-    return to_grid_size(tuple(images.shape[-2:]), patch_size)
+def patch_size_of(backbone: VisionTransformer) -> int:
+    """Side of a patch in pixels."""
+    return backbone.patch_embed.projection.stride[0]
 
 
-def _same_grid(
+def same_grid(
     grid_size: GridSize | None, backbone: VisionTransformer, images: Tensor
 ) -> GridSize:
-    """The grid of images, which has to be that of the images before, if any."""
-    found = _grid_of(backbone, images)
+    """The grid of images, which has to be that of the images before, if any.
+
+    Raises:
+        ValueError: If it is another, or the patch does not divide the images.
+    """
+    found = to_grid_size(tuple(images.shape[-2:]), patch_size_of(backbone))
     if grid_size not in (None, found):
         raise ValueError(
             f'images have grids of {grid_size} and of {found} patches, and averages '

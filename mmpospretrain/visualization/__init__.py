@@ -1,6 +1,11 @@
 """Pictures and pages of what was learned; needs Matplotlib (extra ``vis``)."""
 
-from .attention import plot_position_correlation, plot_relative_maps
+from .attention import (
+    plot_attention_diversity,
+    plot_position_correlation,
+    plot_query_attention,
+    plot_relative_maps,
+)
 from .curves import plot_curve, plot_seeds, read_scalars
 from .images import as_rgb, find_images, load_sample
 from .jigsaw import cut_patches, mix_patches, plot_jigsaws, plot_mix
@@ -23,6 +28,7 @@ __all__ = [
     'find_images',
     'load_sample',
     'mix_patches',
+    'plot_attention_diversity',
     'plot_curve',
     'plot_jigsaws',
     'plot_mix',
@@ -32,6 +38,7 @@ __all__ = [
     'plot_position_table',
     'plot_predicted_tokens',
     'plot_predictions',
+    'plot_query_attention',
     'plot_reconstructions',
     'plot_relative_maps',
     'plot_seeds',

@@ -1,4 +1,6 @@
-"""Pictures of attention and of alike places: Figures 8, 10 and 11 of MP3.
+"""Pictures of attention and of alike places.
+
+Figures 8, 10 and 11 of MP3, 5 and 6 of PosField.
 
 Letters: L layers, H heads, R rows and C columns of patches.
 """
@@ -13,6 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from ..evaluation.attention import HeadStatistics, PositionCorrelation
+from ..evaluation.attention_diversity import (
+    AttentionDiversity,
+    Point,
+    QueryAttention,
+)
 
 MAP, PAGE = 0.85, 22.0  # side of a small map, width of a picture at most; inches
 
@@ -134,6 +141,79 @@ def plot_position_correlation(models: Mapping[str, PositionCorrelation]) -> Figu
             mean = summary[part]['other_places']
             axis.set_title(f'{part} images (mean {mean:.2f})', fontsize=9)
         panel.colorbar(image, ax=axes, shrink=0.8, label='Pearson correlation')
+    return figure
+
+
+def plot_attention_diversity(models: Mapping[str, AttentionDiversity]) -> Figure:
+    """Fig. 5 of PosField: NMI and mean distance of attention by layer, all models.
+
+    Args:
+        models: By name.
+    """
+    first, *_ = models.values()
+    size = 'x'.join(map(str, reversed(first.image_size)))
+    label = f'all patches alike, {first.uniform_distance:.0f} pixels'
+    columns = max(1, 110 // max(len(name) + 9 for name in (*models, label)))
+    lines = math.ceil((len(models) + 1) / columns)  # of the legend
+    figure = Figure(figsize=(8.6, 3.4 + 0.2 * lines), layout='constrained')
+    left, right = figure.subplots(1, 2)
+    left.set_ylabel('normalised mutual information')
+    right.set_ylabel(f'mean distance, pixels of {size}')
+    for name, found in models.items():
+        summary = found.summary()
+        layers = range(1, len(found.nmi) + 1)
+        left.plot(layers, summary['nmi'], marker='o', ms=4, label=name)
+        right.plot(layers, summary['distance'], marker='o', ms=4)
+    style = dict(color='.4', linestyle='--', linewidth=1)
+    right.axhline(first.uniform_distance, **style, label=label)
+    for axis in (left, right):
+        axis.set(xlabel='layer')
+        axis.set_ylim(0, 1.05 * axis.dataLim.ymax)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(color='.9')
+        axis.set_axisbelow(True)
+        axis.spines[['top', 'right']].set_visible(False)
+    figure.legend(loc='outside lower center', ncols=columns, frameon=False, fontsize=9)
+    return figure
+
+
+def plot_query_attention(
+    models: Mapping[str, QueryAttention],
+    images: Sequence[np.ndarray],
+    points: Sequence[Point],
+) -> Figure:
+    """Fig. 6 of PosField: a row for each query, a column for each model.
+
+    On the left the image with a red dot. Each map has a scale of its own, from black,
+    which is none, to its largest value.
+
+    Args:
+        models: By name.
+        images: M times (H, W, 3) uint8.
+        points: Queries of each image, x and y in pixels.
+    """
+    rows = len(images) * len(points)
+    titles = [fill(name, 25) for name in models]
+    height, width = images[0].shape[:2]
+    lines = max(title.count('\n') + 1 for title in titles)
+    figure = Figure(
+        figsize=(2.1 * (1 + len(models)), 2.1 * rows * height / width + 0.16 * lines),
+        layout='constrained',
+    )
+    axes = figure.subplots(rows, 1 + len(models), squeeze=False)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    axes[0, 0].set_title('query', fontsize=9)
+    for row, axis in enumerate(axes[:, 0]):
+        image, query = divmod(row, len(points))
+        axis.imshow(images[image])
+        axis.plot(*points[query], 'o', color='red', ms=6, mec='white')
+    columns = zip(axes.T[1:], titles, models.values(), strict=True)
+    for column, title, found in columns:
+        column[0].set_title(title, fontsize=9)
+        maps = found.query.reshape(rows, *found.query.shape[2:])
+        for axis, attention in zip(column, maps, strict=True):
+            axis.imshow(attention, cmap='inferno', vmin=0)
     return figure
 
 

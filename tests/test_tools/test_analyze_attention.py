@@ -12,6 +12,10 @@ from mmpretrain.registry import MODELS
 from PIL import Image
 
 from mmpospretrain.evaluation.attention import head_statistics
+from mmpospretrain.evaluation.attention_diversity import (
+    attention_diversity,
+    query_attention,
+)
 
 ROOT = Path(__file__).parents[2]
 TINY_MP3 = ROOT / 'configs/mp3/mp3_vit-tiny-p16_photoshapes.py'
@@ -94,24 +98,97 @@ def test_one_analysis(analyze, mp3):
     assert 'correlation' not in model[1]
 
 
+def backbone_of(config, checkpoint):
+    backbone = MODELS.build(Config.fromfile(config).model).backbone
+    weights = torch.load(checkpoint)['state_dict']
+    weights = {k[9:]: v for k, v in weights.items() if k.startswith('backbone.')}
+    backbone.load_state_dict(weights)
+    return backbone
+
+
+def normalise(images):
+    """(B, 3, H, W) from RGB images."""
+    rgb = (np.stack(images) - [123.675, 116.28, 103.53]) / [58.395, 57.12, 57.375]
+    return torch.tensor(rgb.transpose(0, 3, 1, 2), dtype=torch.float32)
+
+
 def test_values_are_those_of_the_checkpoint(analyze, mp3, image_folder):
     """The whole path by hand: crop, normalise, encode without positions or mask."""
     assert analyze(*mp3) is None
     found = np.load(mp3[1].parent / 'attention.npz')
-    cfg = Config.fromfile(mp3[0])
-    backbone = MODELS.build(cfg.model).backbone
-    weights = torch.load(mp3[1])['state_dict']
-    weights = {k[9:]: v for k, v in weights.items() if k.startswith('backbone.')}
-    backbone.load_state_dict(weights)
-    images = []
-    for path in sorted((image_folder / 'val').iterdir()):
-        rgb = np.array(Image.open(path))[8:104, 8:104].astype(np.float32)
-        rgb = (rgb - [123.675, 116.28, 103.53]) / [58.395, 57.12, 57.375]
-        images.append(torch.tensor(rgb.transpose(2, 0, 1), dtype=torch.float32))
-    expected = head_statistics(backbone, [torch.stack(images)])
+    paths = sorted((image_folder / 'val').iterdir())
+    images = [np.array(Image.open(path))[8:104, 8:104] for path in paths]
+    expected = head_statistics(backbone_of(*mp3), [normalise(images)])
     name = f'{mp3[1].parent.name}/mp3'
     np.testing.assert_allclose(found[f'{name}/entropy'], expected.entropy, rtol=1e-5)
     np.testing.assert_allclose(found[f'{name}/relative'], expected.relative, rtol=1e-4)
+
+
+def test_diversity_and_queries(analyze, mp3, classifier, image_folder, tmp_path):
+    """PosField's size by default; what is shown is what the model is given."""
+    paths = sorted((image_folder / 'val').iterdir())
+    wide = Image.open(paths[0]).resize((240, 120))  # its middle is cut out
+    wide.save(tmp_path / 'wide.png')
+    queries = ('--query', '0.5', '1.0', '--query', 16, 479)
+    options = ('--show', 'diversity', 'query', *queries, '--names', 'MP3', 'tuned')
+    options += ('--num-images', 2)  # the first and the last
+    shown = ('--query-images', paths[1], tmp_path / 'wide.png')
+    assert analyze(*mp3, *classifier, *options, *shown, '--out', tmp_path) is None
+    report = json.loads((tmp_path / 'attention.json').read_text())
+    diversity = report['models']['MP3']['diversity']
+    assert diversity['image_size'] == [480, 480]
+    assert diversity['num_images'] == 2
+    assert len(report['models']['tuned']['diversity']['nmi']) == 2
+    patches = report['models']['MP3']['query']
+    assert patches == dict(grid_size=[30, 30], patches=[[29, 15], [29, 1]])
+    assert report['arguments']['query'] == [['0.5', '1.0'], ['16', '479']]
+
+    found = np.load(tmp_path / 'attention.npz')
+    backbone = backbone_of(*mp3)
+    bicubic = Image.Resampling.BICUBIC
+    images = [np.array(Image.open(path).resize((480, 480), bicubic)) for path in paths]
+    expected = attention_diversity(backbone, [normalise([images[0], images[-1]])])
+    np.testing.assert_allclose(found['MP3/nmi'], expected.nmi, rtol=1e-3)
+    np.testing.assert_allclose(found['MP3/distance'], expected.distance, rtol=1e-4)
+    wide = np.array(wide.resize((960, 480), bicubic))[:, 240:720]
+    points = [(240, 479), (16, 479)]
+    expected = query_attention(backbone, [normalise([images[1], wide])], points).query
+    np.testing.assert_allclose(found['MP3/query'], expected, rtol=1e-3)
+    for name in ('diversity', 'query'):
+        assert np.array(Image.open(tmp_path / f'{name}.png').convert('L')).std() > 10
+
+
+def test_size_is_to_be_chosen(analyze, mp3, classifier):
+    """Also of those that would go by the config."""
+    show = ('--show', 'relative', 'diversity', '--image-size', 64)
+    assert analyze(*mp3, *show) is None
+    (model,) = json.loads((mp3[1].parent / 'attention.json').read_text())[
+        'models'
+    ].values()
+    assert model['diversity']['image_size'] == [64, 64]
+    assert model['relative']['largest_entropy'] == math.log(16)
+
+
+def test_broken_images(analyze, mp3, image_folder, tmp_path):
+    """Others take the place of some; if all are broken, there is nothing to say."""
+    good = image_folder / 'val' / '000.jpg'
+    folder = tmp_path / 'mixed'
+    folder.mkdir()
+    for index in range(4):
+        content = good.read_bytes()
+        (folder / f'{index}.jpg').write_bytes(content if index == 2 else content[:300])
+    options = ('--show', 'diversity', '--image-size', 112)
+    assert analyze(*mp3, *options, images=folder) is None
+    found = np.load(tmp_path / 'attention.npz')[f'{tmp_path.name}/mp3/nmi']
+    images = normalise([np.array(Image.open(good))])
+    expected = attention_diversity(backbone_of(*mp3), [images]).nmi
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+    (folder / '2.jpg').unlink()
+    message = analyze(*mp3, *options, images=folder)
+    assert message == f'error: no image in {folder} can be read'
+    message = analyze(*mp3, '--show', 'query', '--query-images', folder / '0.jpg')
+    assert f'cannot read {folder}/0.jpg' in message
 
 
 def test_fewer_images_are_spread_over_the_list(analyze, mp3, image_folder, tmp_path):
@@ -152,10 +229,38 @@ def test_target_encoder_of_ijepa(analyze, tiny_ijepa, tmp_path):
         (('--num-images', 1), 'correlation across images needs at least two, got 1'),
         (('--num-images', -1), '--num-images must be at least 0'),
         (('--cfg-options', 'model.mask_ratoi=0'), 'model.mask_ratoi'),
+        (('--image-size', 0), '--image-size must be at least 1, got 0'),
+        (('--image-size', 100), 'the nearest size that fits is 96x96'),
+        (('--image-size', 16000), '4 of 16000x16000 at once have maps of 59605 GiB'),
     ],
 )
 def test_mistakes(analyze, mp3, options, message):
     assert message in analyze(*mp3, *options)
+
+
+@pytest.mark.parametrize(
+    ('query', 'message'),
+    [
+        (('480', '0'), 'no point (480, 0) in an image of 480x480 pixels'),
+        (('0', '-1'), 'no point (0, -1) in an image of 480x480 pixels'),
+        (('0.5', '1.01'), 'whole pixels, or shares from 0 to 1, got 1.01'),
+        (('nan', '0'), 'whole pixels, or shares from 0 to 1, got nan'),
+        (('here', '0'), "two numbers, got 'here'"),
+    ],
+)
+def test_points_that_there_are_not(analyze, mp3, image_folder, query, message):
+    images = ('--query-images', image_folder / 'val')
+    assert message in analyze(*mp3, '--show', 'query', '--query', *query, *images)
+
+
+def test_options_that_need_others(tool, mp3, image_folder, capsys):
+    for options, message in (
+        ((), 'correlation relative needs --images'),
+        (('--show', 'query'), '--show query and --query-images need one another'),
+        (('--images', image_folder, '--query', 0, 0), '--query needs --show query'),
+    ):
+        assert tool('analyze_attention.py', *mp3, *options) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_mistakes_in_what_is_given(analyze, mp3, classifier, tmp_path):
@@ -166,6 +271,10 @@ def test_mistakes_in_what_is_given(analyze, mp3, classifier, tmp_path):
     assert 'different --names' in analyze(config, checkpoint, checkpoint)
     assert "no config 'x.py'" in analyze('x.py', checkpoint)
     assert 'no checkpoint' in analyze(config, 'x.pth')
+    (tmp_path / 'text.pth').write_text('hello')
+    assert 'text.pth is no checkpoint' in analyze(config, tmp_path / 'text.pth')
+    (tmp_path / 'empty').mkdir()
+    assert f'no image in {tmp_path}/empty' in analyze(*mp3, images=tmp_path / 'empty')
     assert 'of another model' in analyze(config, classifier[1])
     assert 'no such image folder' in analyze(*mp3, images='nowhere')
     message = analyze(*mp3, *classifier, '--heads', '1', '--names', 'a', 'b')

@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 
 from mmpospretrain.evaluation.attention import HeadStatistics, PositionCorrelation
-from mmpospretrain.visualization import plot_position_correlation, plot_relative_maps
+from mmpospretrain.evaluation.attention_diversity import (
+    AttentionDiversity,
+    QueryAttention,
+)
+from mmpospretrain.visualization import (
+    plot_attention_diversity,
+    plot_position_correlation,
+    plot_query_attention,
+    plot_relative_maps,
+)
+
+LONG = 'mp3_vit-base-p16_8xb256-coslr-100e_in1k/epoch_100'
 
 # Two layers of three heads on a grid of 2 x 3; head 10 l + h looks at 10 l + h.
 ENTROPY = np.array([[1.5, 0.25, 1.0], [0.5, 0.75, 0.1]])
@@ -67,17 +78,24 @@ def test_the_most_local_heads_of_the_first_model_in_all():
     ]
 
 
+def assert_no_overlaps(figure, artists, folder):
+    """Axes, with what is written at them, and other artists lie apart, and inside."""
+    figure.savefig(folder / 'picture.png')
+    boxes = [axis.get_tightbbox() for axis in figure.axes]
+    boxes += [artist.get_window_extent() for artist in artists]
+    for index, box in enumerate(boxes):
+        assert min(box.x0, box.y0) >= 0
+        assert box.x1 <= figure.bbox.x1
+        assert box.y1 <= figure.bbox.y1
+        assert not box.padded(-1).count_overlaps(boxes[index + 1 :])
+
+
 def test_no_overlaps(tmp_path):
     """Long names are broken, and titles stay clear of the maps of others."""
-    names = ['mp3_vit-base-p16_8xb256-coslr-100e_in1k/epoch_100', 'short']
+    names = [LONG, 'short']
     figure = plot_relative_maps(dict.fromkeys(names, statistics()))
-    figure.savefig(tmp_path / 'picture.png')
-    boxes = [axis.get_tightbbox() for axis in figure.axes]
-    boxes += [panel._suptitle.get_window_extent() for panel in figure.subfigs]
-    for index, box in enumerate(boxes):
-        assert figure.bbox.x0 <= box.x0
-        assert box.x1 <= figure.bbox.x1
-        assert not box.padded(-1).count_overlaps(boxes[index + 1 :])
+    titles = [panel._suptitle for panel in figure.subfigs]
+    assert_no_overlaps(figure, titles, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -117,3 +135,63 @@ def test_every_place_in_its_place():
         # Of the places themselves the scale knows nothing.
         assert picture.norm.vmax < 0.6
     assert pictures[0].norm.vmin == pictures[1].norm.vmin
+
+
+def diversity(layers):
+    """Of two heads; NMI is a tenth of the layer, distance ten times it, on average."""
+    number = np.arange(1, layers + 1)[:, None]
+    return AttentionDiversity(
+        nmi=number / 10 + [-0.05, 0.05],
+        distance=number * 10.0 + [-5, 5],
+        uniform_distance=75.4,
+        image_size=(96, 128),
+        num_images=4,
+    )
+
+
+def test_curves_of_models_of_any_depth(tmp_path):
+    names = [LONG, 'short']
+    models = dict(zip(names, (diversity(12), diversity(4)), strict=True))
+    figure = plot_attention_diversity(models)
+    left, right = figure.axes
+    for axis, scale in ((left, 0.1), (right, 10)):
+        for line, layers in zip(axis.lines[:2], (12, 4), strict=True):
+            x, y = line.get_data()
+            np.testing.assert_array_equal(x, range(1, layers + 1))
+            np.testing.assert_allclose(y, scale * np.arange(1, layers + 1))
+        assert axis.get_ylim()[0] == 0
+        assert axis.get_ylim()[1] > 12 * scale
+        assert axis.get_xlabel() == 'layer'
+    assert right.get_ylabel() == 'mean distance, pixels of 128x96'
+    (legend,) = figure.legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels == [*names, 'all patches alike, 75 pixels']
+    assert_no_overlaps(figure, [legend], tmp_path)
+
+
+def test_query_by_query_and_model_by_model(tmp_path):
+    """Two images, three queries each, two models of different grids."""
+    images = [np.full((48, 64, 3), value, dtype=np.uint8) for value in (10, 200)]
+    points = [(0, 0), (63, 47), (20.5, 8)]
+    models = {
+        name: QueryAttention(
+            start + np.arange(6).reshape(2, 3, 1, 1) * np.ones((*grid,)), []
+        )
+        for name, start, grid in ((LONG, 100, (3, 4)), ('two', 200, (6, 8)))
+    }
+    figure = plot_query_attention(models, images, points)
+    axes = np.array(figure.axes).reshape(6, 3)
+    titles = [axis.get_title() for axis in axes[0]]
+    assert [title.replace('\n', '') for title in titles] == ['query', LONG, 'two']
+    assert_no_overlaps(figure, [], tmp_path)
+    for row, (left, *maps) in enumerate(axes):
+        image, query = divmod(row, 3)
+        assert (left.images[0].get_array() == images[image]).all()
+        (dot,) = left.lines
+        np.testing.assert_array_equal(dot.get_xydata(), [points[query]])
+        assert dot.get_color() == 'red'
+        for axis, start, grid in zip(maps, (100, 200), ((3, 4), (6, 8)), strict=True):
+            (picture,) = axis.images
+            assert picture.get_array().shape == grid
+            assert (picture.get_array() == start + row).all()
+            assert picture.norm.vmin == 0
