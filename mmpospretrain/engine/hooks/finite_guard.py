@@ -28,10 +28,14 @@ class FiniteGuardHook(Hook):
         outputs: dict | None = None,
     ) -> None:
         """Check every value that the model logs."""
-        for name, value in (outputs or {}).items():
-            number = value.item() if isinstance(value, torch.Tensor) else value
-            if not math.isfinite(number):
-                self._stop(runner, f'{name} is {number}')
+        numbers = {
+            name: value.item() if isinstance(value, torch.Tensor) else value
+            for name, value in (outputs or {}).items()
+        }
+        # `loss` is a sum, and the first: the part that made it so has to be told too.
+        wrong = [f'{k} is {v}' for k, v in numbers.items() if not math.isfinite(v)]
+        if wrong:
+            self._stop(runner, ', '.join(wrong))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check every weight."""

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from mmengine.model import ModuleDict
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
@@ -123,7 +124,8 @@ class DINOv2(TeacherStudent):
         self.koleo_weight = koleo_weight
         self.maskings = dict(content=Masking(content_share, box_mask))
         self.mask_token = nn.Parameter(torch.zeros(1, 1, backbone.embed_dims))
-        self.heads, self.targets = nn.ModuleDict(), nn.ModuleDict()
+        # MMEngine's, which initialises what it holds.
+        self.heads, self.targets = ModuleDict(), nn.ModuleDict()
         self._head, self._targets = head, targets or {}
         for name in ('cls', 'content'):
             self.add_head(name)
@@ -223,7 +225,10 @@ class DINOv2(TeacherStudent):
         low, high = self.mask_ratio
         ratios = low + (high - low) * torch.rand(num_views, generator=generator)
         counts = (ratios * math.prod(grid_size)).round().long()  # (V·B,)
-        turn = torch.randperm(num_views, generator=generator) / num_views
+        # The same offset for all: shares that views do not divide by are right on
+        # average.
+        offset = torch.rand((), generator=generator, dtype=torch.float64)
+        turn = (torch.randperm(num_views, generator=generator) + offset) / num_views
         masks, start = {}, 0.0
         for kind, (share, shape) in self.maskings.items():
             chosen = (turn >= start) & (turn < start + share)

@@ -139,7 +139,7 @@ class PosField(DINOv2):
         """
         if not isinstance(self.backbone, FieldViT):
             return super().locate(inputs, data_samples)
-        if 'view_boxes' not in data_samples[0]:
+        if not {'view_boxes', 'view_flipped'} <= {*data_samples[0].keys()}:
             raise ValueError(
                 'positions cannot follow crops that are not known: make views with '
                 "mmpospretrain.MultiCrop and PackInputs(algorithm_keys=('view_boxes', "
