@@ -27,7 +27,7 @@ class ThroughputHook(Hook):
     ) -> None:
         """Update the log; runs after ``IterTimerHook``."""
         hub = runner.message_hub
-        images = len(data_batch['data_samples']) * get_world_size()  # of many views each
+        images = len(data_batch['data_samples']) * get_world_size()
         seconds = hub.get_scalar('train/time').current()
         hub.update_scalar('train/images_per_s', images / seconds)
         if not torch.cuda.is_available():
