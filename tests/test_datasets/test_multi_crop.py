@@ -139,6 +139,15 @@ def test_batches():
         np.testing.assert_array_equal(found, boxes[image])
 
 
+def test_views_of_one_size_stand_together():
+    """Boxes are in the order of the views, batches by their size."""
+    views = [torch.zeros(3, size, size) for size in (32, 16, 32)]
+    with pytest.raises(ValueError, match=r'\(3, 32, 32\) come before and after others'):
+        FUNCTIONS.get('mmpospretrain.collate_views')(
+            [dict(inputs=views, data_samples=None)]
+        )
+
+
 def test_whole_image():
     crop = view(32, 1.0, 1.0, aspect_ratio_range=(WIDTH / HEIGHT,) * 2)
     results = multi_crop(crop, num_views=[2])(sample())

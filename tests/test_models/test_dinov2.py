@@ -17,6 +17,7 @@ from crops import (
     sum_losses,
 )
 from scipy import stats
+from torch.nn import functional as F
 
 from mmpospretrain.models import DINOv2
 from mmpospretrain.models.selfsup.dinov2 import feature_rank, target_statistics
@@ -267,6 +268,13 @@ def test_no_koleo():
     losses = model(*make_crops(num_images=1), mode='loss')
     assert losses['loss_koleo'] == 0
     assert torch.isfinite(sum_losses(losses))
+
+
+def test_feature_rank_in_half_precision():
+    features = F.layer_norm(torch.randn(128, 768), (768,))
+    with torch.autocast('cpu', torch.float16):
+        mixed = feature_rank(features)
+    assert torch.equal(mixed, feature_rank(features))
 
 
 def test_mixed_precision():

@@ -97,10 +97,21 @@ def collate_views(samples: list[dict]) -> dict:
         ``inputs``: a list with, for each size of views in their order, (views · B, C,
         H, W): all first views, all second ones, and so on, so that no step has to copy
         them. ``data_samples``: a list of B.
+
+    Raises:
+        ValueError: If views of one size are not one after the other.
     """
     sizes: dict[tuple, list[Tensor]] = {}
+    last = None
     for views in zip(*(sample['inputs'] for sample in samples), strict=True):
-        sizes.setdefault(views[0].shape, []).extend(views)
+        shape = views[0].shape
+        if shape in sizes and shape != last:
+            raise ValueError(
+                f'views of {tuple(shape)} come before and after others: give MultiCrop '
+                'those of one size one after the other, for boxes are in its order'
+            )
+        sizes.setdefault(shape, []).extend(views)
+        last = shape
     return dict(
         inputs=[torch.stack(views) for views in sizes.values()],
         data_samples=[sample['data_samples'] for sample in samples],

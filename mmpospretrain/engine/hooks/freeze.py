@@ -19,7 +19,7 @@ class FreezeHook(Hook):
 
     DINO does so with its prototypes. Gradients are dropped, not forbidden: a parameter
     that needs none when training starts would be left out of the averaging over GPUs
-    for good.
+    for good. They still count in the norm by which gradients are clipped.
 
     Args:
         targets: Names of modules in the model, or patterns of names, in which ``*``

@@ -13,6 +13,7 @@ K prototypes, P their width, D embedding width.
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.distributed.nn.functional import all_gather
 from torch.nn import functional as F
 
@@ -20,7 +21,10 @@ from mmpospretrain.checks import check_choice, check_ratio
 
 TINY = 1e-8  # of distances, whose logarithm is taken
 LEAST = 1e-30  # of the largest mass of a prototype; below, no mass is spread
-CHUNK = 2**22  # logits at once: 16 MB
+# Logits at once: 16 MB on a CPU, whose cache is small; on others 1 GB, since each chunk
+# reads all prototypes.
+CHUNK = {'cpu': 2**22}
+LARGE_CHUNK = 2**28
 
 
 def global_sum(values: Tensor) -> Tensor:
@@ -50,11 +54,12 @@ def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3) -> Tensor:
     rows = (highest[:, 0] - global_max(highest)).exp()
     # Only the factors of rows and columns change; a product with the matrix reads it
     # once, and nothing of its size is made.
-    for _ in range(iterations):
-        mass = global_sum(rows @ shares)
-        mass = mass.clamp(min=LEAST * mass.max())
-        columns = mass.min() / mass  # up to 1: a common factor is of no matter
-        rows = 1 / (shares @ columns)
+    with torch.autocast(shares.device.type, enabled=False):  # factors are of any size
+        for _ in range(iterations):
+            mass = global_sum(rows @ shares)
+            mass = mass.clamp(min=LEAST * mass.max())
+            columns = mass.min() / mass  # up to 1: a common factor is of no matter
+            rows = 1 / (shares @ columns)
     return shares.mul_(rows[:, None]).mul_(columns)
 
 
@@ -116,30 +121,32 @@ class PrototypeCrossEntropy(torch.autograd.Function):
         grad_answers = torch.zeros_like(answers)
         grad_prototypes = torch.zeros_like(prototypes)
         total = weight.new_zeros(())
-        chunks = (
-            x.split(max(1, CHUNK // len(prototypes)))
-            for x in (answers, targets, weight, grad_answers)
-        )
+        largest = weight.max() if len(weight) else weight.new_ones(())
+        device = answers.device.type
+        rows = max(1, CHUNK.get(device, LARGE_CHUNK) // len(prototypes))
+        chunks = (x.split(rows) for x in (answers, targets, weight, grad_answers))
         for answer, target, share, grad in zip(*chunks, strict=True):
             logits = F.linear(answer, prototypes).to(weight) / temperature
             logits.sub_(logits.amax(dim=1, keepdim=True))
-            agreement = torch.bmm(target[:, None], logits[..., None]).flatten()
+            agreement = (target * logits).sum(dim=1)
             mass = logits.exp_().sum(dim=1)
             certain = target.sum(dim=1)
             total += (share * (certain * mass.log() - agreement)).sum()
-            # From here on, `logits` is the gradient: softmax - target.
-            share = share / temperature
-            logits.mul_((share * certain / mass)[:, None])
-            logits.addcmul_(target, share[:, None], value=-1)
-            grad.copy_(logits @ prototypes)
-            if torch.is_autocast_enabled(logits.device.type):
+            # From here on, `logits` is softmax - target. Weights come after products
+            # or beside them: float16 has no numbers as small as theirs.
+            logits.mul_((certain / mass)[:, None]).sub_(target)
+            grad.copy_((logits @ prototypes) * (share / temperature)[:, None])
+            answer = answer * (share / largest)[:, None]
+            if torch.is_autocast_enabled(device):
                 grad_prototypes += logits.T @ answer
             else:
                 grad_prototypes.addmm_(logits.T, answer)
+        grad_prototypes.mul_(largest / temperature)
         ctx.save_for_backward(grad_answers, grad_prototypes)
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):  # noqa: ANN001
         return *(grad * saved for saved in ctx.saved_tensors), None, None, None
 
@@ -157,7 +164,7 @@ def cross_entropy(
         answers: (n, P) of the student, float32 even in mixed precision.
         prototypes: (K, P) of the student, likewise.
         targets: (n, K), without gradient; rows may sum to more than 1.
-        weight: (n,).
+        weight: (n,), at least one above 0.
         temperature: Of the student.
 
     Returns:

@@ -64,7 +64,8 @@ def feature_rank(features: Tensor) -> Tensor:
     """
     features = features.float()
     features = features - features.mean(dim=0)
-    gram = features @ features.T  # its eigenvalues are n times those of the covariance
+    with torch.autocast(features.device.type, enabled=False):
+        gram = features @ features.T  # n times the eigenvalues of the covariance
     return gram.trace().square() / gram.square().sum().clamp(min=1e-12)
 
 
@@ -320,8 +321,8 @@ class DINOv2(TeacherStudent):
         weight = weight.expand(mask.shape)[mask].to(learnt)  # (n,)
         view, patch = (ids.to(learnt.device) for ids in mask.nonzero(as_tuple=True))
         with torch.no_grad():
-            logits = self.target_heads[kind](taught[view, patch + 1])
-            targets = self.targets[kind](logits)  # (n, K)
+            head = self.target_heads[kind]
+            targets = self.targets[kind](head(taught[view, patch + 1]))  # (n, K)
         head = self.heads[kind]
         answers = head.answers(learnt[view, patch + 1])
         return ibot_loss(answers, head.directions(), targets, weight, self.temperature)

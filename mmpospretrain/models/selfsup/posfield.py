@@ -65,6 +65,9 @@ class FieldViT(PositionViT):
             self.pos_embed[:, : self.num_extra_tokens].clone()
         )
         self.field = PositionField(self.embed_dims, field_size, field_mode)
+        if self.frozen_stages > 0:
+            self.pos_embed.requires_grad = False
+            self.field.requires_grad_(False)
 
     def patch_positions(self, grid_size: GridSize | None = None) -> Tensor:
         """The field on the patches of a whole image, of any grid: (1, N, D)."""
