@@ -198,6 +198,15 @@ def test_the_server_goes_and_comes_back(server, cache, waits):
     assert (cache / NAME).read_bytes() == CONTENT
 
 
+@pytest.fixture
+def ctrl_c():
+    """Python's own answer to Ctrl-C, which a job in the background does not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures('ctrl_c')
 def test_ctrl_c_keeps_what_has_arrived(server, cache):
     main = threading.main_thread().ident
     part = cache / 'vit.pth.part'
