@@ -22,6 +22,7 @@ from mmpospretrain.engine.cli import load_config, load_model, readable_errors
 from mmpospretrain.version import __version__
 from mmpospretrain.zoo.loading import METADATA, load_checkpoint_file, state_dict_of
 from mmpospretrain.zoo.metafile import config_path, read_metafile, write_model
+from mmpospretrain.zoo.trained_config import model_options
 
 KEPT = ('epoch', 'iter', 'seed', 'dataset_meta')  # of the meta of a checkpoint
 
@@ -58,10 +59,10 @@ def check_trained_with(cfg: Config, meta: dict[str, Any], config: Path) -> None:
     Raises:
         ValueError: If its model is another one; names the entries.
     """
-    if not isinstance(meta.get('cfg'), str):  # of no MMEngine of today
+    trained = model_options({'meta': meta})
+    if not trained:  # of no MMEngine of today
         return
-    trained = Config.fromstring(meta['cfg'], '.py')
-    here, there = (_flat(c.model.to_dict()) for c in (cfg, trained))
+    here, there = _flat(cfg.model.to_dict()), _flat(trained)
     if different := [
         f'{key} is {there.get(key, "not set")}, not {here.get(key, "not set")}'
         for key in sorted(here.keys() | there.keys())

@@ -13,7 +13,7 @@ from mmengine.evaluator import DumpResults
 from mmpospretrain.engine.cli import (
     build_runner,
     load_config,
-    match_cls_token,
+    match_prefix_tokens,
     readable_errors,
     set_data,
     set_loader_defaults,
@@ -60,7 +60,7 @@ def main() -> None:
         set_loader_defaults(cfg)
         cfg.launcher = args.launcher
         cfg.load_from = args.checkpoint
-        match_cls_token(cfg, args.checkpoint)
+        match_prefix_tokens(cfg, args.checkpoint)
         runner = build_runner(cfg)
         if args.out and args.out_item == 'pred':
             runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))

@@ -23,10 +23,12 @@ from mmpospretrain.datasets import resolve_image_source
 from mmpospretrain.datasets.labelled import LOADERS, labelled_datasets, set_data_root
 from mmpospretrain.environment import STACKS, installed_stacks, version_of
 from mmpospretrain.version import __version__
-from mmpospretrain.zoo import has_cls_token, local_file
+from mmpospretrain.zoo import local_file, prefix_tokens
 from mmpospretrain.zoo.loading import load_strict
 
 from .config_check import check_cfg_options
+
+PREFIX_TOKENS = dict(with_cls_token=True, num_registers=0)  # unless a config says so
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
@@ -127,11 +129,11 @@ def set_pretrained(cfg: Config, checkpoint: str) -> None:
     cfg.model.backbone.init_cfg = dict(
         type='mmpospretrain.PretrainedBackbone', checkpoint=checkpoint
     )
-    match_cls_token(cfg, checkpoint)
+    match_prefix_tokens(cfg, checkpoint)
 
 
-def match_cls_token(cfg: Config, checkpoint: str) -> None:
-    """Give the backbone of a fine-tuning a [CLS] token if its checkpoint has one.
+def match_prefix_tokens(cfg: Config, checkpoint: str) -> None:
+    """Give the backbone of a fine-tuning [CLS] and registers as its checkpoint has.
 
     Only where the config leaves it open. It serves checkpoints of pre-trainings and of
     fine-tunings alike.
@@ -140,9 +142,10 @@ def match_cls_token(cfg: Config, checkpoint: str) -> None:
     if (
         backbone.get('type') == 'mmpospretrain.PositionViT'
         and 'init_cfg' in backbone
-        and 'with_cls_token' not in backbone
+        and not PREFIX_TOKENS.keys() <= backbone.keys()
     ):
-        backbone.with_cls_token = has_cls_token(checkpoint)
+        for option, value in prefix_tokens(checkpoint).items():
+            backbone.setdefault(option, value)
 
 
 def drop_validation(cfg: Config) -> None:
@@ -164,7 +167,7 @@ def load_model(cfg: Config, checkpoint: str) -> nn.Module:
         ValueError: If it belongs to another model.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
-    match_cls_token(cfg, checkpoint)
+    match_prefix_tokens(cfg, checkpoint)
     model_cfg = {'data_preprocessor': cfg.get('data_preprocessor'), **cfg.model}
     model = MODELS.build(model_cfg).to(get_device())
     load_strict(model, checkpoint)

@@ -4,8 +4,8 @@ The fused attention of a model stays as it is. From what goes into a layer, its 
 computed once more, measured, and forgotten before the next layer has one.
 
 Letters: B images of a batch, M images in all, L layers, H heads, P prefix tokens ([CLS]
-or none), N = R · C patches in R rows and C columns, T = P + N tokens, D embedding
-width, d that of a head.
+and registers, if any), N = R · C patches in R rows and C columns, T = P + N tokens, D
+embedding width, d that of a head.
 """
 
 import math
@@ -267,7 +267,7 @@ def encode_measured(
         else:  # past what subclasses do first: MAE's would mask
             VisionTransformer.forward(backbone, images)
     (tokens,) = outputs
-    return tokens[:, backbone.num_extra_tokens :], [*measured.values()]
+    return tokens[:, -math.prod(grid_size) :], [*measured.values()]
 
 
 def check_plain(backbone: VisionTransformer) -> None:

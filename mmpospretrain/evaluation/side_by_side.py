@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmpospretrain.engine.cli import load_config, load_model
 from mmpospretrain.models.positions import to_grid_size
+from mmpospretrain.zoo.pretrained import evaluated_part
 
 from .attention import check_plain, patch_size_of
 
@@ -106,8 +107,8 @@ def load_viewed(
     """
     cfg = load_config(config, options)
     model = load_model(cfg, checkpoint)
-    backbone = getattr(model, 'backbone', model)
-    backbone = getattr(model, 'target_encoder', backbone)  # is what they evaluate
+    part = evaluated_part(model)
+    backbone = getattr(model, part) if part else model
     if not isinstance(backbone, VisionTransformer):
         raise ValueError(
             f'{config} is a config of a {type(backbone).__name__}, and attention is '

@@ -12,9 +12,10 @@ from PIL import Image
 
 from mmpospretrain.datasets.labelled import check_layout
 from mmpospretrain.engine.cli import (
+    PREFIX_TOKENS,
     load_config,
     load_model,
-    match_cls_token,
+    match_prefix_tokens,
     set_data,
 )
 from mmpospretrain.engine.pool import Job
@@ -51,13 +52,16 @@ class Study:
 
     @cached_property
     def all_options(self) -> dict[str, object]:
-        """The options, and no [CLS] in any start if the pre-training had none."""
+        """The options; in every start [CLS] and registers as in the pre-training."""
         cfg = self._read(self.options)
         (checkpoint, *_) = self.starts.values()
-        match_cls_token(cfg, checkpoint)
-        if cfg.model.backbone.get('with_cls_token', True):
-            return {**self.options}
-        return {**self.options, 'model.backbone.with_cls_token': False}
+        match_prefix_tokens(cfg, checkpoint)
+        tokens = {
+            f'model.backbone.{option}': cfg.model.backbone[option]
+            for option, default in PREFIX_TOKENS.items()
+            if cfg.model.backbone.get(option, default) != default
+        }
+        return {**self.options, **tokens}
 
     @cached_property
     def cfg(self) -> Config:

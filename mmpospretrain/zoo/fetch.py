@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from mmengine.logging import print_log
 from pooch.utils import unique_file_name
 
-from .transfer import Transfer, TransferError, mark_of
+from .http_transfer import Transfer, TransferError, mark_of
 
 
 def cache_dir() -> Path:

@@ -4,15 +4,15 @@ Letters: P prefix tokens ([CLS] or none), N patches, F samples of a field along 
 side, D embedding width.
 """
 
-import ast
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 import torch
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
+
+from .trained_config import model_options
 
 # PosField's. The `pos_embed` beside it, (1, P, D), is that of prefix tokens alone.
 FIELD = 'field.samples'
@@ -55,7 +55,7 @@ def fit_positions(
         return weights, []
     num_prefix = int('cls_token' in weights)
     prefix, patches = weights['pos_embed'].tensor_split([num_prefix], dim=1)
-    cfg = backbone_cfg(checkpoint)
+    cfg = model_options(checkpoint).get('backbone', {})
     if FIELD in module.state_dict():
         patches, notes = patches[:, :0], []
     elif FIELD in weights:
@@ -115,45 +115,6 @@ def _sample(
 
 def _by(grid: tuple[int, int]) -> str:
     return 'x'.join(map(str, grid))
-
-
-def backbone_cfg(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """What the config inside a checkpoint of MMEngine says of `model.backbone`.
-
-    The config is Python; it is read, not run: options that are no plain values, or
-    ``dict()`` of those, are left out.
-    """
-    try:
-        tree = ast.parse(checkpoint.get('meta', {}).get('cfg', ''))
-    except (AttributeError, SyntaxError, TypeError, ValueError):
-        return {}  # no such config: the caller has other ways
-    variables = {
-        ast.unparse(statement.targets[0]): statement.value
-        for statement in tree.body
-        if isinstance(statement, ast.Assign)
-    }
-    model = _keywords(variables.get('model'))
-    cfg = {}
-    for key, value in _keywords(model.get('backbone')).items():
-        with suppress(TypeError, ValueError):
-            cfg[key] = _plain_value(value)
-    return cfg
-
-
-def _plain_value(node: ast.expr) -> Any:
-    """What an expression without variables says, ``dict(a=1)`` included."""
-    if (
-        isinstance(node, ast.Call)
-        and ast.unparse(node.func) == 'dict'
-        and not node.args
-    ):
-        return {keyword.arg: _plain_value(keyword.value) for keyword in node.keywords}
-    return ast.literal_eval(node)
-
-
-def _keywords(call: ast.expr | None) -> dict[str | None, ast.expr]:
-    """Arguments of a call such as ``dict(a=1)``; none of anything else."""
-    return {keyword.arg: keyword.value for keyword in getattr(call, 'keywords', ())}
 
 
 def _trained_grid(cfg: Mapping[str, Any]) -> tuple[int, int] | None:

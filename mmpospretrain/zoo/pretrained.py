@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from mmpospretrain.registry import WEIGHT_INITIALIZERS
 
-from .formats import PATCHES, flat_weights, recognise
+from .formats import PATCHES, REGISTERS, flat_weights, recognise
 from .formats.dinov2 import fit_patches
 from .loading import REMOTE, compare_weights, download, load_checkpoint_file
 from .positions import fit_positions
@@ -40,7 +40,7 @@ DROPPED = {
 }
 # Of several backbones in a checkpoint the first of these. Of a student and a teacher it
 # is the teacher, as I-JEPA, StoP and DINOv2 evaluate it.
-PREFERRED = ('target_encoder.', 'backbone.')
+EVALUATED = ('target_encoder', 'backbone')
 # What a backbone may have beyond its pre-training: the norm after pooling, relative
 # positions, and after one without any, as MP3's, position embeddings.
 FRESH = re.compile(r'ln2\.|pos_embed$|layers\.\d+\.attn\.rel_pos_')
@@ -103,6 +103,11 @@ class PretrainedBackbone:
             update_init_info(module, init_info=info)
 
 
+def evaluated_part(model: nn.Module) -> str | None:
+    """The name of a model's backbone: the teacher's, if it has one; None if none."""
+    return next((part for part in EVALUATED if hasattr(model, part)), None)
+
+
 def load_backbone(
     module: nn.Module,
     checkpoint: str | Path,
@@ -160,15 +165,23 @@ def _read(source: str, map_location: str) -> tuple[dict[str, Any], str]:
     return content, f'{source} (sha256 {pooch.file_hash(str(path))[:8]})'
 
 
-def has_cls_token(checkpoint: str | Path) -> bool:
-    """Whether the backbone that a checkpoint holds has a [CLS] token.
+def prefix_tokens(checkpoint: str | Path) -> dict[str, bool | int]:
+    """Options of `PositionViT` for the tokens beside patches that a checkpoint holds.
+
+    Returns:
+        ``with_cls_token`` and ``num_registers``.
 
     Raises:
         FileNotFoundError: No such file.
         ValueError: It is no checkpoint.
     """
     content, _ = _read(str(checkpoint), 'cpu')
-    return any(key.rpartition('.')[2] == 'cls_token' for key in flat_weights(content))
+    names = {key.rpartition('.')[2]: w for key, w in flat_weights(content).items()}
+    registers = names.get('register_tokens', names.get('reg_token'))
+    return dict(
+        with_cls_token='cls_token' in names,
+        num_registers=0 if registers is None else registers.shape[-2],
+    )
 
 
 def convert_weights(
@@ -210,6 +223,12 @@ def convert_weights(
         advice = 'the arch, patch_size and options that it was pre-trained with'
         if 'cls_token' in arriving.keys() - inside.keys():
             advice = 'with_cls_token=False, as in the checkpoint'
+        elif REGISTERS in arriving.keys() ^ inside.keys():
+            number = inside[REGISTERS].shape[1] if REGISTERS in inside else 0
+            advice = (
+                f'num_registers={number}, as in the checkpoint; PositionViT has that, '
+                "ViTDet and MMPretrain's VisionTransformer have not"
+            )
         elif any('.gamma1.' in key for key in inside.keys() - expected.keys()):
             advice = "layer_scale_init_value above 0, for the checkpoint's LayerScale"
         elif 'ln1.weight' in arriving.keys() - inside.keys():
@@ -277,7 +296,7 @@ def _find_prefix(
     )
     most = max(hits.values(), default=0)
     # One of ours that lacks some keys is damaged, and no reason to take another.
-    preferred = [prefix for prefix in PREFERRED if hits[prefix] > most / 2]
+    preferred = [f'{part}.' for part in EVALUATED if hits[f'{part}.'] > most / 2]
     best = preferred or [prefix for prefix, count in hits.items() if count == most]
     if not best:
         raise ValueError(

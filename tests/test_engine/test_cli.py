@@ -36,15 +36,17 @@ def checkpoint(request, tmp_path):
     """What is looked at of a checkpoint, and whether it has a [CLS]."""
     names = ['pos_embed', 'cls_token'] if request.param else ['pos_embed']
     weights = {f'backbone.{name}': torch.zeros(1) for name in names}
+    weights['backbone.register_tokens'] = torch.zeros(1, 4, 32)
     torch.save({'state_dict': weights}, tmp_path / 'some.pth')
     return str(tmp_path / 'some.pth'), request.param
 
 
-def test_a_backbone_has_a_cls_token_if_its_checkpoint_has(checkpoint):
+def test_a_backbone_has_cls_and_registers_as_its_checkpoint(checkpoint):
     path, has_cls = checkpoint
     cfg = load_config(str(UPERNET))
     set_pretrained(cfg, path)
     assert cfg.model.backbone.with_cls_token == has_cls
+    assert cfg.model.backbone.num_registers == 4
     assert cfg.model.backbone.init_cfg.checkpoint == path
     cfg = load_config(str(UPERNET), {'model.backbone.with_cls_token': True})
     set_pretrained(cfg, path)

@@ -30,6 +30,7 @@ BACKBONES = {
         arch=ARCH, img_size=96, positions='none', with_cls_token=False
     ),
     'field': lambda: FieldViT(arch=ARCH, img_size=96, field_size=5),
+    'registers': lambda: PositionViT(arch=ARCH, img_size=96, num_registers=2),
     'MMPretrain': lambda: VisionTransformer(ARCH, img_size=96, patch_size=16),
     'DeiT, distilled': lambda: DistilledVisionTransformer(
         ARCH, img_size=96, patch_size=16
@@ -215,7 +216,7 @@ def test_queries_are_rows_of_the_last_layer(backbone):
     found = query_attention(backbone, IMAGES.split(2), points)
     assert found.query.shape == (5, 3, ROWS, COLS)
     assert found.patches == patches
-    prefix = backbone.num_extra_tokens
+    prefix = maps[-1].shape[-1] - NUM
     for image in range(5):
         for query, (row, col) in enumerate(patches):
             heads = maps[-1][image, :, prefix + row * COLS + col, prefix:]

@@ -312,6 +312,14 @@ def test_field_vit():
         assert weight.std().item() == pytest.approx(0.02, rel=0.4)
 
 
+def test_a_frozen_field_vit():
+    """Its field and its position of [CLS] are embeddings, frozen with the first."""
+    model = make(backbone=dict(FIELD, frozen_stages=1)).backbone
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert not trained & {'pos_embed', 'field.samples', 'cls_token'}
+    assert 'layers.1.ln1.weight' in trained
+
+
 @pytest.mark.parametrize('missing', ['view_boxes', 'view_flipped'])
 def test_crops_that_are_not_known(missing):
     inputs, samples = make_crops()

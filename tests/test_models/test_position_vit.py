@@ -5,6 +5,7 @@ import torch
 from mmpretrain.models.backbones import VisionTransformer
 
 from mmpospretrain.models import PositionViT
+from mmpospretrain.models.attention import run_layer
 from mmpospretrain.models.positions import sincos_pos_embed
 
 TINY = dict(embed_dims=32, num_layers=3, num_heads=4, feedforward_channels=64)
@@ -76,9 +77,71 @@ def test_positions():
 @pytest.mark.parametrize('positions', ['sincos', 'learned', 'relative', 'none'])
 def test_frozen_layers_are_frozen_with_their_positions(positions):
     model = build(
-        positions=positions, learnable_pos_embed=True, frozen_stages=TINY['num_layers']
+        positions=positions,
+        learnable_pos_embed=True,
+        num_registers=2,
+        frozen_stages=TINY['num_layers'],
     )
     assert not any(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize('with_cls_token', [True, False])
+@pytest.mark.parametrize('positions', ['sincos', 'relative'])
+def test_registers(positions, with_cls_token):
+    """Layers see them after [CLS], without a position; outputs have none."""
+    model = build(
+        num_registers=3,
+        positions=positions,
+        with_cls_token=with_cls_token,
+        out_indices=[0, 1, 2],
+        final_norm=False,
+    ).eval()
+    assert model.register_tokens.std().item() == pytest.approx(0.02, rel=0.3)
+    images = torch.randn(2, 3, 48, 80)
+    x = model.patchify(images)[0] + model.patch_positions()
+    tokens = [model.register_tokens, x]
+    if with_cls_token:
+        position = 0 if model.pos_embed is None else model.pos_embed[:, :1]
+        tokens.insert(0, model.cls_token + position)
+    x = torch.cat([token.expand(2, -1, -1) for token in tokens], dim=1)
+    seen = []
+    for layer in model.layers:
+        if positions == 'relative':
+            x = run_layer(layer, x, bias=layer.attn.rel_pos_bias((3, 5)))
+        else:
+            x = layer(x)
+        seen.append(x)
+    outputs = model(images)
+    for output, x in zip(outputs, seen, strict=True):
+        patches = x[:, -15:]
+        expected = torch.cat((x[:, :1], patches), 1) if with_cls_token else patches
+        torch.testing.assert_close(output, expected, rtol=1e-6, atol=1e-6)
+    outputs[-1].sum().backward()
+    assert model.register_tokens.grad.abs().sum() > 0
+
+
+def test_registers_are_always_looked_at():
+    """As [CLS] is, when attention is for the first patches alone."""
+    model = build(num_registers=2).eval()
+    patches = torch.randn(1, 6, 32)
+    few = model.encode(patches, num_context=4)[-1]
+    assert few.shape == (1, 7, 32)
+    with torch.no_grad():
+        model.register_tokens.add_(1)
+    assert not torch.allclose(model.encode(patches, num_context=4)[-1], few)
+    torch.testing.assert_close(
+        model.encode(patches[:, :4])[-1],
+        model.encode(patches, num_context=4)[-1][:, :5],
+        rtol=1e-5,
+        atol=1e-5,
+    )
+
+
+def test_depth_of_registers():
+    model = build(num_registers=2)
+    assert model.get_layer_depth('a.register_tokens', 'a.') == (0, 5)
+    assert model.get_layer_depth('a.cls_token', 'a.') == (0, 5)
+    assert model.get_layer_depth('a.layers.1.ln1.bias', 'a.') == (2, 5)
 
 
 def test_small_is_the_small_of_the_field():
@@ -94,6 +157,7 @@ def test_small_is_the_small_of_the_field():
         (dict(arch=dict(embed_dims=8)), "arch needs .*'num_heads'.*got"),
         (dict(in_channels=0), 'in_channels must be at least 1, got 0'),
         (dict(positions='random'), r"'sincos', 'learned', .*, got 'random'"),
+        (dict(num_registers=-1), 'num_registers must be at least 0, got -1'),
     ],
 )
 def test_bad_options(options, message):

@@ -27,7 +27,7 @@ def images() -> torch.Tensor:
     return torch.randn(2, 3, 48, 80, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize('prefix', [0, 1])
+@pytest.mark.parametrize('prefix', [0, 1, 4])
 def test_golden_bias(prefix):
     """Pair by pair: offset of the query from the key, and [CLS] apart."""
     bias = RelativePositionBias((3, 5), 2, prefix)

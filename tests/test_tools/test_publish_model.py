@@ -27,7 +27,7 @@ model = dict(
     ),
     head=dict(num_prototypes=16, hidden_dims=8, bottleneck_dims=8),
 )
-work_dir = '/home/me/secret'
+work_dir = 'work_dirs/secret'
 """
 
 
@@ -166,9 +166,8 @@ def make_nan(content):
 
 
 def train_with_other_options(content):
-    cfg = Config.fromstring(content['meta']['cfg'], '.py')
-    cfg.model.position_shape = 'box'
-    content['meta']['cfg'] = cfg.pretty_text
+    meta = content['meta']
+    meta['cfg'] = meta['cfg'].replace("shape='cross'", "shape='box'")
 
 
 @pytest.mark.parametrize(
@@ -186,6 +185,24 @@ def test_refused_checkpoints(tool, config, checkpoint, tmp_path, edit, words):
     assert all(word in error for word in words), error
     assert not (tmp_path / 'out').exists()
     assert metafile_of(config) == before
+
+
+def test_a_config_in_a_checkpoint_is_never_run(tool, config, checkpoint, tmp_path):
+    """It is Python, of whoever made the file."""
+    trace = tmp_path / 'trace'
+
+    def add_code(content):
+        content['meta']['cfg'] += f'\nopen({str(trace)!r}, "w")\n'
+
+    change(checkpoint, add_code)
+    out = ['--out', tmp_path / 'out']
+    assert tool('publish_model.py', config, checkpoint, *out) is None
+    # The options beside that code are still compared.
+    change(checkpoint, train_with_other_options)
+    change(checkpoint, add_code)
+    error = tool('publish_model.py', config, checkpoint, *out)
+    assert 'model.position_shape is box' in error
+    assert not trace.exists()
 
 
 def test_unknown_places(tool, config, checkpoint, tmp_path):

@@ -52,7 +52,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 def waits(monkeypatch) -> list[float]:
     """Seconds waited between attempts; they pass at once."""
     seconds = []
-    monkeypatch.setattr('mmpospretrain.zoo.transfer.sleep', seconds.append)
+    monkeypatch.setattr('mmpospretrain.zoo.http_transfer.sleep', seconds.append)
     return seconds
 
 

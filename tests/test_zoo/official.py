@@ -18,9 +18,9 @@ def timm_vit(**options) -> VisionTransformer:
     return randomise(model)
 
 
-def randomise(model: nn.Module) -> nn.Module:
+def randomise(model: nn.Module, std: float = 0.1) -> nn.Module:
     for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.1 if parameter.ndim > 1 else 0.5)
+        nn.init.normal_(parameter, std=std if parameter.ndim > 1 else 0.5)
     return model.eval()
 
 

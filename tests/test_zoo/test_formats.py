@@ -3,13 +3,15 @@
 The reference is timm, which loads the documented names strictly.
 """
 
+import numpy as np
 import official
 import pytest
 import torch
+from mmpretrain.models import VisionTransformer
 from tiny_backbones import ARCH, assert_loaded, refuse, vit
 
-from mmpospretrain.models import PositionViT
-from mmpospretrain.zoo import has_cls_token, load_backbone
+from mmpospretrain.models import PositionViT, ViTDet
+from mmpospretrain.zoo import load_backbone, prefix_tokens
 from mmpospretrain.zoo.formats import flat_weights, recognise
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -25,12 +27,18 @@ def save(tmp_path):
 
 
 def assert_features(backbone, weights, images=IMAGES, **options) -> None:
-    """Those of timm's ViT with ``weights``, which are all that it has."""
+    """Those of timm's ViT with ``weights``, which are all that it has.
+
+    Of registers, ours says nothing.
+    """
     reference = official.timm_vit(**options)
     reference.load_state_dict(weights)
     with torch.no_grad():
         features = backbone.eval()(images)[-1]
         expected = reference.forward_features(images)
+    cls = int(reference.has_class_token)
+    registers = slice(cls, cls + reference.num_reg_tokens)
+    expected = torch.from_numpy(np.delete(expected.numpy(), registers, axis=1))
     assert expected.std() > 0.1
     torch.testing.assert_close(features, expected, rtol=1e-5, atol=1e-5)
 
@@ -70,7 +78,7 @@ def test_one_backbone(checkpoint, note, save):
     wanted = official.encoder().keys() & weights.keys()
     options = {} if cls else dict(class_token=False, global_pool='avg', fc_norm=False)
     assert_features(backbone, {key: weights[key] for key in wanted}, **options)
-    assert has_cls_token(path) == cls
+    assert prefix_tokens(path)['with_cls_token'] == cls
 
 
 def test_fine_tuned_has_no_final_norm(save):
@@ -150,8 +158,6 @@ def test_layer_scale_is_not_lost(save):
 @pytest.mark.parametrize(
     ('key', 'shape', 'match'),
     [
-        ('register_tokens', (1, 4, 32), r'DINOv2\) has register tokens.*PositionViT'),
-        ('reg_token', (1, 4, 32), r'timm ViT\) has register tokens'),
         ('dist_token', (1, 1, 32), 'has a distillation token'),
         ('blocks.0.attn.q_norm.weight', (8,), r'knows 1 of its keys.*q_norm\.weight'),
         ('neck.0.weight', (8,), r'knows 1 of its keys.*: neck\.0\.weight$'),
@@ -224,6 +230,19 @@ def test_the_suites_own_are_none_of_these(checkpoint):
         (dict(qkv_bias=False), dict(qkv_bias=False)),
         (dict(final_norm=False), dict(final_norm=False)),
         (dict(img_size=(64, 96)), dict(img_size=(64, 96))),
+        (dict(reg_tokens=4), dict(num_registers=4)),
+        (
+            dict(reg_tokens=4, no_embed_class=True, init_values=1.0),  # DINOv2 in timm
+            dict(num_registers=4, **LAYER_SCALE),
+        ),
+        (
+            dict(reg_tokens=3, class_token=False, global_pool='avg', fc_norm=False),
+            dict(num_registers=3, with_cls_token=False),
+        ),
+        (
+            dict(reg_tokens=4, img_size=(64, 96)),
+            dict(num_registers=4, img_size=(64, 96)),
+        ),
     ],
     ids=lambda options: ' '.join(options) or 'plain',
 )
@@ -249,21 +268,64 @@ def test_gated_mlp_of_timm(save):
     assert_features(ours, weights, **options)
 
 
-def test_registers_of_timm(save):
-    weights = official.timm_vit(reg_tokens=4).state_dict()
-    refuse(vit(img_size=64), save(weights), 'register tokens, reg_token, which neither')
+def with_registers(weights):
+    return {**weights, 'register_tokens': torch.randn(1, 4, 32)}
 
 
-def test_a_vit_base_of_timm(save):
-    """The real size, patches and positions of vit_base_patch16_224."""
+def test_dinov2_with_registers(save):
+    """Its registers have no positions, and [CLS] has one."""
+    weights = with_registers(official.dinov2())
+    backbone = vit(img_size=56, patch_size=14, num_registers=4, **LAYER_SCALE)
+    assert 'recognised as DINOv2; ' in load_backbone(backbone, save(weights))
+    theirs = {k: v for k, v in weights.items() if k != 'mask_token'}
+    cls, patches = theirs['pos_embed'].tensor_split([1], dim=1)
+    # timm's way to say the same, as in its own files of these weights.
+    theirs['cls_token'] = theirs['cls_token'] + cls
+    theirs |= dict(pos_embed=patches, reg_token=theirs.pop('register_tokens'))
+    options = dict(img_size=56, patch_size=14, reg_tokens=4, no_embed_class=True)
+    assert_features(backbone, theirs, IMAGES[..., :56, :56], init_values=1.0, **options)
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'match'),
+    [
+        (vit, r'(?s)unexpected:.*register_tokens.*num_registers=4, as'),
+        (VisionTransformer, '(?s)num_registers=4, .*VisionTransformer have not'),
+        (ViTDet, '(?s)num_registers=4, .*ViTDet and'),
+    ],
+)
+def test_registers_are_not_lost(backbone, match, save):
+    path = save(with_registers(official.encoder()))
+    refuse(backbone(arch={**ARCH, 'num_layers': 4}, img_size=64), path, match)
+
+
+def test_registers_are_not_made_up(save):
+    match = r'(?s)missing:.*register_tokens.*num_registers=0, as'
+    refuse(vit(img_size=64, num_registers=4), save(official.encoder()), match)
+
+
+@pytest.mark.parametrize(
+    'name',
+    ['vit_base_patch16_224', 'vit_base_patch14_reg4_dinov2', 'deit3_base_patch16_224'],
+)
+def test_a_vit_base_of_timm(name, save):
+    """The real size, patches and positions."""
     import timm
 
     torch.manual_seed(0)
-    reference = timm.create_model('vit_base_patch16_224').eval()
-    backbone = PositionViT().eval()
+    options = dict(img_size=224) if 'dinov2' in name else {}
+    reference = timm.create_model(name, num_classes=10, **options).eval()
+    official.randomise(reference, std=0.02)
+    dinov2 = dict(patch_size=14, num_registers=4, **LAYER_SCALE)
+    ours = {'dinov2': dinov2, 'deit3_base': LAYER_SCALE}
+    backbone = PositionViT(**next((ours[k] for k in ours if k in name), {})).eval()
     line = load_backbone(backbone, save(reference.state_dict()))
     assert 'recognised as timm ViT; 2 of other parts skipped (head)' in line
     images = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
         features, expected = backbone(images)[-1], reference.forward_features(images)
-    torch.testing.assert_close(features, expected, rtol=1e-5, atol=1e-5)
+    patches = slice(-backbone.patch_positions().shape[1], None)
+    for place in (0, patches):  # [CLS], and all patches
+        torch.testing.assert_close(
+            features[:, place], expected[:, place], rtol=1e-5, atol=1e-5
+        )

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from weights_server import WeightsServer
 
-from mmpospretrain.zoo import transfer
+from mmpospretrain.zoo import http_transfer
 from mmpospretrain.zoo.fetch import fetch
 
 CONTENT = np.random.default_rng(0).bytes(1_000_000)
@@ -64,7 +64,7 @@ def test_goes_on_where_it_broke_off(headers, server, cache, waits):
     begins = [int(wanted[6:-1]) for _, wanted in server.asked[1:]]
     assert 0 < begins[0] <= CUT < begins[1] <= CUT + 200_000
     # No byte twice, but for what of a chunk had arrived.
-    assert server.sent < len(CONTENT) + 2 * transfer.CHUNK
+    assert server.sent < len(CONTENT) + 2 * http_transfer.CHUNK
     assert waits == [1, 2]
 
 
@@ -72,7 +72,7 @@ def test_goes_on_in_the_next_run(server, cache, waits):
     url = server.put('/vit.pth', CONTENT)
     arrived = interrupt(server, url, cache)
     assert waits == [1, 2, 4]
-    assert CUT - transfer.CHUNK < arrived <= CUT
+    assert CUT - http_transfer.CHUNK < arrived <= CUT
     fetch([url], NAME)
     assert (cache / NAME).read_bytes() == CONTENT
     assert server.asked == [('/vit.pth', f'bytes={arrived}-')]
@@ -251,7 +251,7 @@ def test_what_is_no_url(url, cache):
 def test_a_progress_bar_on_a_terminal_only(terminal, server, cache, monkeypatch):
     screen = io.StringIO()
     monkeypatch.setattr(
-        transfer,
+        http_transfer,
         'Console',
         lambda **_: Console(file=screen, force_terminal=terminal, width=100),
     )

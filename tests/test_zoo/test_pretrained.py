@@ -9,7 +9,7 @@ from mmpretrain.models import VisionTransformer
 from tiny_backbones import ARCH, assert_loaded, bicubic, build, vit
 from torch import nn
 
-from mmpospretrain.zoo import has_cls_token, load_backbone
+from mmpospretrain.zoo import load_backbone, prefix_tokens
 from mmpospretrain.zoo.pretrained import strict_init_cfg
 
 
@@ -226,8 +226,11 @@ def test_features_without_cls(scope, ijepa):
         torch.testing.assert_close(built(images)[-1], expected)
 
 
-def test_has_cls_token(ijepa, checkpoint):
-    assert has_cls_token(checkpoint)
-    assert not has_cls_token(ijepa[0])
+def test_prefix_tokens(ijepa, checkpoint, tmp_path):
+    assert prefix_tokens(checkpoint) == dict(with_cls_token=True, num_registers=0)
+    assert prefix_tokens(ijepa[0]) == dict(with_cls_token=False, num_registers=0)
+    torch.save(vit(num_registers=3).state_dict(), tmp_path / 'registers.pth')
+    tokens = dict(with_cls_token=True, num_registers=3)
+    assert prefix_tokens(tmp_path / 'registers.pth') == tokens
     with pytest.raises(FileNotFoundError):
-        has_cls_token('nowhere.pth')
+        prefix_tokens('nowhere.pth')

@@ -15,7 +15,7 @@ from test_loading import Evil
 from tiny_backbones import ARCH, assert_loaded, build, refuse, vit
 
 from mmpospretrain.engine.cli import set_pretrained
-from mmpospretrain.zoo import has_cls_token, load_backbone, local_file, registry
+from mmpospretrain.zoo import load_backbone, local_file, prefix_tokens, registry
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_other_ways_in(address, published, source, server, cache):
     assert load_backbone(vit(), published[address]).startswith(
         f'{published[address]} (sha256 '
     )
-    assert has_cls_token(published[address])
+    assert prefix_tokens(published[address])['with_cls_token']
     assert local_file(published[address]).parent == cache
     backbone = dict(type='mmpospretrain.PositionViT', init_cfg=None)
     cfg = Config(dict(model=dict(backbone=backbone)))

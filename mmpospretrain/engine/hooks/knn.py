@@ -12,7 +12,7 @@ from mmpospretrain.checks import check_at_least
 from mmpospretrain.evaluation.features import extract_features, frozen_encoder
 from mmpospretrain.evaluation.frozen import knn_accuracy
 from mmpospretrain.registry import HOOKS
-from mmpospretrain.zoo.pretrained import PREFERRED
+from mmpospretrain.zoo.pretrained import evaluated_part
 
 from .model_access import find, unwrapped
 
@@ -64,8 +64,7 @@ class KNNHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Find backbone and data, so that mistakes show before the first step."""
         model = unwrapped(runner.model)
-        present = (name for name in PREFERRED if hasattr(model, name.rstrip('.')))
-        path = self.backbone or next(present, 'backbone').rstrip('.')
+        path = self.backbone or evaluated_part(model) or 'backbone'
         self._backbone = find(model, path, self)
         frozen_encoder(self._backbone)
         if is_main_process():

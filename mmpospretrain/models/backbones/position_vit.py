@@ -48,6 +48,9 @@ class PositionViT(VisionTransformer):
     ``forward`` are methods of their own; any grid works, rows ≠ cols included; and
     there is a choice of positions, sin-cos unless asked otherwise.
 
+    Registers (Darcet et al., ICLR 2024) are tokens without a position that layers may
+    write to. They stand between [CLS] and patches, and are in no output.
+
     Args:
         arch: ``'small'``, ``'base'``, ``'large'``, ``'huge'`` and what else MMPretrain
             knows, or a dict of ``embed_dims``, ``num_layers``, ``num_heads`` and
@@ -60,6 +63,7 @@ class PositionViT(VisionTransformer):
         learnable_pos_embed: Whether sin-cos embeddings are trained; of no meaning for
             other positions, which always are. The default, fixed sin-cos, is the best
             row of Tab. S1 of DropPos.
+        num_registers: As many more tokens; MMPretrain's ViT has none.
         out_type: ``'raw'`` (B, P + N, D), ``'featmap'`` (B, D, rows, cols),
             ``'cls_token'``, ``'avg_featmap'`` or ``'pooled'`` (B, D). ``'pooled'`` is
             :meth:`pooled`; ``'avg_featmap'``, as upstream, adds a norm of its own, and
@@ -73,7 +77,8 @@ class PositionViT(VisionTransformer):
 
     Raises:
         ValueError: If the patch does not divide the image, ``in_channels`` is not
-            positive, or ``arch`` or ``positions`` is unknown.
+            positive, ``num_registers`` is negative, or ``arch`` or ``positions`` is
+            unknown.
     """
 
     OUT_TYPES: ClassVar[set] = VisionTransformer.OUT_TYPES | {'pooled'}
@@ -93,6 +98,7 @@ class PositionViT(VisionTransformer):
         in_channels: int = 3,
         positions: str = 'sincos',
         learnable_pos_embed: bool = False,
+        num_registers: int = 0,
         out_type: str = 'raw',
         with_cp: bool = False,
         init_cfg: dict | list[dict] | None = None,
@@ -104,6 +110,7 @@ class PositionViT(VisionTransformer):
             raise ValueError(f'arch needs {sorted(ARCH_KEYS)}, got {dict(arch)}')
         check_at_least('in_channels', in_channels, 1)
         check_choice('positions', positions, POSITIONS)
+        check_at_least('num_registers', num_registers, 0)
         self.grid_size: GridSize = to_grid_size(img_size, patch_size)
         super().__init__(
             arch=arch,
@@ -118,6 +125,12 @@ class PositionViT(VisionTransformer):
         self.with_cp = with_cp
         self.in_channels = in_channels
         self.positions = positions
+        self.num_registers = num_registers
+        self.register_tokens = None
+        if num_registers:
+            self.register_tokens = nn.Parameter(
+                torch.zeros(1, num_registers, self.embed_dims)
+            )
         if positions in ('relative', 'none'):
             self.pos_embed = None
         else:
@@ -126,10 +139,14 @@ class PositionViT(VisionTransformer):
         if positions == 'relative':
             for layer in self.layers:
                 layer.attn.rel_pos_bias = RelativePositionBias(
-                    self.grid_size, layer.attn.num_heads, self.num_extra_tokens
+                    self.grid_size,
+                    layer.attn.num_heads,
+                    self.num_extra_tokens + num_registers,
                 )
         if self.frozen_stages > 0:
             self._freeze_stages()  # what was made since upstream did so, too
+            if num_registers:
+                self.register_tokens.requires_grad_(False)
 
     def _init_pos_embed(self) -> None:
         if self.positions == 'sincos':
@@ -153,13 +170,20 @@ class PositionViT(VisionTransformer):
         self._init_pos_embed()  # upstream has just made it random
         # The patch projection is a linear layer over the pixels of a patch.
         nn.init.xavier_uniform_(self.patch_embed.projection.weight.flatten(1))
-        if self.cls_token is not None:
-            nn.init.normal_(self.cls_token, std=0.02)
+        for token in (self.cls_token, self.register_tokens):
+            if token is not None:
+                nn.init.normal_(token, std=0.02)
 
     def train(self, mode: bool = True) -> 'PositionViT':
         """As upstream, which returns nothing."""
         super().train(mode)
         return self
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """As upstream; registers are embeddings, as [CLS] is."""
+        if param_name == f'{prefix}register_tokens':
+            param_name = f'{prefix}cls_token'
+        return super().get_layer_depth(param_name, prefix)
 
     def patchify(self, images: Tensor) -> tuple[Tensor, GridSize]:
         """Embed the patches of images, without positions.
@@ -229,8 +253,8 @@ class PositionViT(VisionTransformer):
             patches: (B, V, D), any number of patches in any order; with relative
                 positions all of a grid, row-major.
             out_indices: Layers wanted, from 0; by default the backbone's own.
-            num_context: Only so many patches, the first, and prefix tokens are looked
-                at by attention; by default all are.
+            num_context: Only so many patches, the first, and prefix tokens and
+                registers are looked at by attention; by default all are.
             grid_size: Of the patches, for relative positions; by default the backbone's
                 own.
 
@@ -241,13 +265,8 @@ class PositionViT(VisionTransformer):
             ValueError: If positions are relative and patches are no whole grid.
         """
         out_indices = self.out_indices if out_indices is None else out_indices
-        x = patches
-        if self.cls_token is not None:
-            cls_token = self.cls_token
-            if self.pos_embed is not None:
-                cls_token = cls_token + self.pos_embed[:, : self.num_extra_tokens]
-            x = torch.cat((cls_token.expand(x.shape[0], -1, -1), x), dim=1)
-        x = self.pre_norm(self.drop_after_pos(x))  # (B, P + V, D)
+        x = self._add_prefix(patches)  # (B, P + registers + V, D)
+        x = self.pre_norm(self.drop_after_pos(x))
         grid_size = grid_size or self.grid_size
         if self.positions == 'relative' and math.prod(grid_size) != patches.shape[1]:
             raise ValueError(
@@ -256,7 +275,7 @@ class PositionViT(VisionTransformer):
             )
         keys = ALL
         if num_context is not None and num_context < patches.shape[1]:
-            keys = slice(self.num_extra_tokens + num_context)
+            keys = slice(self.num_extra_tokens + self.num_registers + num_context)
 
         outputs = []
         for index, layer in enumerate(self.layers):
@@ -269,8 +288,29 @@ class PositionViT(VisionTransformer):
             if index == self.num_layers - 1 and self.final_norm:
                 x = self.norm1(x)
             if index in out_indices:
-                outputs.append(x)
+                outputs.append(self._without_registers(x))
         return tuple(outputs)
+
+    def _add_prefix(self, patches: Tensor) -> Tensor:
+        tokens = []
+        if self.cls_token is not None:
+            cls_token = self.cls_token
+            if self.pos_embed is not None:
+                cls_token = cls_token + self.pos_embed[:, : self.num_extra_tokens]
+            tokens.append(cls_token)
+        if self.num_registers:
+            tokens.append(self.register_tokens)
+        if not tokens:
+            return patches
+        tokens = (token.expand(len(patches), -1, -1) for token in tokens)
+        return torch.cat((*tokens, patches), dim=1)
+
+    def _without_registers(self, x: Tensor) -> Tensor:
+        if not self.num_registers:
+            return x
+        sizes = [self.num_extra_tokens, self.num_registers]
+        prefix, _, patches = x.tensor_split((sizes[0], sum(sizes)), dim=1)
+        return torch.cat((prefix, patches), dim=1)
 
     def _run_layer(
         self, layer: nn.Module, x: Tensor, keys: slice, grid_size: GridSize

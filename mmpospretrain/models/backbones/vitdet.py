@@ -48,7 +48,8 @@ class ViTDet(PositionViT):
 
     Raises:
         ValueError: If the layers do not form quarters, ``global_layers`` names one that
-            there is not, or ``window_size`` is negative.
+            there is not, ``window_size`` is negative, or there are registers, which
+            have no place in a map.
     """
 
     def __init__(
@@ -60,8 +61,14 @@ class ViTDet(PositionViT):
         global_layers: tuple[int, ...] | None = None,
         rel_pos: bool = False,
         positions: str = 'sincos',
+        num_registers: int = 0,
         **kwargs,
     ) -> None:
+        if num_registers:
+            raise ValueError(
+                f"ViTDet's tokens are a map, which has no place for {num_registers} "
+                'registers: take weights that were trained without'
+            )
         super().__init__(
             arch=arch,
             img_size=img_size,

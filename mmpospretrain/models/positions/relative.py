@@ -13,15 +13,15 @@ from .grid import GridSize
 class RelativePositionBias(nn.Module):
     """A learned number for each offset and head, zero at first.
 
-    As in BEiT, and in the fine-tuning of MP3 (Sec. 4.2.3). The [CLS] token has no
-    place: looking from it, at it, and from it at itself are worth one number each.
+    As in BEiT, and in the fine-tuning of MP3 (Sec. 4.2.3). [CLS] and registers have no
+    place: looking from them, at them, and among them is worth one number each.
 
     MMPretrain's module of this name knows one grid, and does not run without [CLS].
 
     Args:
         grid_size: ``(rows, cols)`` of the patches.
         num_heads: H.
-        num_prefix_tokens: P, 0 or 1.
+        num_prefix_tokens: P.
     """
 
     def __init__(
@@ -31,6 +31,7 @@ class RelativePositionBias(nn.Module):
         rows, cols = grid_size
         self.grid_size = tuple(grid_size)
         self.table = nn.Parameter(torch.zeros(num_heads, 2 * rows - 1, 2 * cols - 1))
+        self.num_prefix_tokens = num_prefix_tokens
         self.prefix = None
         if num_prefix_tokens:
             self.prefix = nn.Parameter(torch.zeros(num_heads, 3))
@@ -54,7 +55,9 @@ class RelativePositionBias(nn.Module):
         bias = table[:, drow, dcol]  # (H, N, N)
         if self.prefix is not None:
             away, towards, own = self.prefix[..., None, None].unbind(1)  # (H, 1, 1)
-            left = towards.expand(-1, len(ids), -1)
-            top = torch.cat((own, away.expand(-1, -1, len(ids))), dim=2)
+            num = self.num_prefix_tokens
+            left = towards.expand(-1, len(ids), num)
+            top = (own.expand(-1, num, num), away.expand(-1, num, len(ids)))
+            top = torch.cat(top, dim=2)
             bias = torch.cat((top, torch.cat((left, bias), dim=2)), dim=1)
         return bias[None]

@@ -28,7 +28,7 @@ from mmpospretrain.registry import MODELS
 
 from ..backbones.position_vit import PositionViT
 from ..losses.distillation import TeacherTargets, dino_loss, ibot_loss, koleo_loss
-from ..positions import GridSize, box_mask
+from ..positions import GridSize, box_mask, to_grid_size
 from .teacher_student import TeacherStudent
 
 
@@ -162,7 +162,8 @@ class DINOv2(TeacherStudent):
         """
         self._check_views(inputs, data_samples)
         places = self.locate(inputs, data_samples)
-        masks = self.draw_masks(len(inputs[0]), self._grid_size(inputs[0]))
+        grid_size = to_grid_size(tuple(inputs[0].shape[-2:]), self.backbone.patch_size)
+        masks = self.draw_masks(len(inputs[0]), grid_size)
         taught = self.teach(inputs[0], places[0])  # (V·B, 1 + N, D)
         learnt = self.encode(self.backbone, inputs[0], places[0], masks)
         others = (
@@ -187,10 +188,6 @@ class DINOv2(TeacherStudent):
                 f'image has {counts} views: MultiCrop makes the global ones first, and '
                 'local ones need another size'
             )
-
-    def _grid_size(self, images: Tensor) -> GridSize:
-        patch = self.backbone.patch_size
-        return images.shape[-2] // patch, images.shape[-1] // patch
 
     def locate(
         self, inputs: Sequence[Tensor], data_samples: list[DataSample]

@@ -66,7 +66,7 @@ class FieldViT(PositionViT):
         )
         self.field = PositionField(self.embed_dims, field_size, field_mode)
         if self.frozen_stages > 0:
-            self.pos_embed.requires_grad = False
+            self._freeze_stages()  # what was made since upstream did so, too
             self.field.requires_grad_(False)
 
     def patch_positions(self, grid_size: GridSize | None = None) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from . import dino, dinov2, droppos, huggingface, ijepa, mae, timm_vit
-from .family import PATCHES, Family, flat_weights
+from .family import PATCHES, REGISTERS, Family, flat_weights
 
 # In the order in which they are asked: several share the names of timm.
 FAMILIES = (
@@ -28,4 +28,11 @@ def recognise(weights: Mapping[str, Tensor]) -> Family | None:
     return next((family for family in FAMILIES if family.recognises(weights)), None)
 
 
-__all__ = ['FAMILIES', 'PATCHES', 'Family', 'flat_weights', 'recognise']
+__all__ = [
+    'FAMILIES',
+    'PATCHES',
+    'REGISTERS',
+    'Family',
+    'flat_weights',
+    'recognise',
+]

@@ -1,7 +1,7 @@
 """DINOv2 (Oquab et al., TMLR 2024): the published backbones, and whole checkpoints.
 
-timm's names, LayerScale, and a token for masked patches. The released models have
-patches of 14 x 14 pixels and a grid of 37 x 37.
+timm's names, LayerScale, a token for masked patches, and in some of them registers. The
+released models have patches of 14 x 14 pixels and a grid of 37 x 37.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from .family import PATCHES, Family
+from .family import PATCHES, REGISTERS, Family
 from .timm_vit import TIMM
 
 
@@ -24,7 +24,7 @@ def unchunk(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 FAMILY = Family(
     name='DINOv2',
     mark=r'(^|\.)((mask_token|register_tokens)$|dino_head\.)',
-    names=TIMM,
+    names={**TIMM, REGISTERS: REGISTERS},
     branches=('', 'teacher.backbone.', 'student.backbone.'),
     surplus=r'mask_token$',
     adjust=unchunk,

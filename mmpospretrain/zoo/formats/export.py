@@ -16,10 +16,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..loading import load_checkpoint_file
-from ..positions import FIELD, backbone_cfg
+from ..positions import FIELD
 from ..pretrained import convert_weights, local_file, select_backbone
+from ..trained_config import model_options
 from . import huggingface, timm_vit
-from .family import PATCHES
+from .family import PATCHES, REGISTERS
 
 
 @dataclass
@@ -89,7 +90,8 @@ def read_backbone(
 
     content = load_checkpoint_file(local_file(source))
     weights, _ = select_backbone(content, [PATCHES], source, prefix)
-    cfg = describe(weights, backbone_cfg(content), source, img_size, num_heads)
+    options = model_options(content).get('backbone', {})
+    cfg = describe(weights, options, source, img_size, num_heads)
     with torch.device('meta'):  # for names, shapes and the grid
         module = PositionViT(**cfg)
     weights, notes = convert_weights(content, module, source, prefix)
@@ -139,6 +141,7 @@ def describe(
         in_channels=channels,
         positions='learned' if learned else 'relative' if relative else 'none',
         with_cls_token='cls_token' in weights,
+        num_registers=weights[REGISTERS].shape[1] if REGISTERS in weights else 0,
         layer_scale_init_value=1e-5 * ('layers.0.attn.gamma1.weight' in weights),
         qkv_bias='layers.0.attn.qkv.bias' in weights,
         pre_norm='pre_norm.weight' in weights,
@@ -198,7 +201,9 @@ def write_hugging_face(backbone: Backbone, out: Path) -> None:
     backbone.add_positions('Hugging Face')
     backbone.need('Hugging Face', pre_norm=False, final_norm=True)
     config = huggingface.model_config(backbone.cfg)
-    if config['model_type'] == 'dinov2':  # resamples positions, from squares only
+    if not config['model_type'].startswith('dinov2'):
+        backbone.need('Hugging Face (without LayerScale)', num_registers=0)
+    else:  # resamples positions, from squares only
         backbone.need('Hugging Face', with_cls_token=True)
         side = backbone.cfg['img_size'][0]
         backbone.need('Hugging Face (DINOv2)', img_size=(side, side))
@@ -215,8 +220,10 @@ def write_safetensors(backbone: Backbone, out: Path) -> None:
 def write_mmpretrain(backbone: Backbone, out: Path) -> None:
     """A ``.pth`` for ``VisionTransformer``, with prefix ``backbone.``."""
     backbone.add_positions('MMPretrain')
+    backbone.need('MMPretrain', num_registers=0)
     out.parent.mkdir(parents=True, exist_ok=True)
-    cfg = {k: v for k, v in backbone.cfg.items() if k != 'positions'}
+    ours = ('positions', 'num_registers')
+    cfg = {k: v for k, v in backbone.cfg.items() if k not in ours}
     cfg = dict(type='VisionTransformer', out_type='raw', **cfg)
     state_dict = {f'backbone.{key}': value for key, value in backbone.weights.items()}
     meta = dict(backbone=cfg, notes='; '.join(backbone.notes))

@@ -11,14 +11,11 @@ from torch import Tensor
 
 # The patch embedding in MMPretrain's names: every ViT has one, and exactly one.
 PATCHES = 'patch_embed.projection.weight'
+REGISTERS = 'register_tokens'  # (1, R, D), of `PositionViT`
 # What the same weights are wrapped in, from outside to inside.
 WRAPPERS = ('state_dict', 'model')
 # What no backbone here has, so that features would be others without it.
-REFUSED = {
-    'register_tokens': 'register tokens',
-    'reg_token': 'register tokens',
-    'dist_token': 'a distillation token',
-}
+REFUSED = {'dist_token': 'a distillation token'}
 
 
 def flat_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -94,7 +91,7 @@ class Family:
         prefix: str | None = None,
         grid: tuple[int, int] | None = None,
     ) -> tuple[dict[str, Tensor], list[str]]:
-        """The weights of a backbone in the names of MMPretrain's ``VisionTransformer``.
+        """The weights of a backbone in the names of `PositionViT`, MMPretrain's.
 
         Args:
             weights: As from `flat_weights`.
@@ -147,7 +144,7 @@ class Family:
             parts = ', '.join(dict.fromkeys(names))
             notes.append(f'{len(names)} of other parts skipped ({parts})')
         backbone = {ours[key]: value for key, value in inside.items()}
-        return backbone, notes + _give_cls_a_position(backbone, grid)
+        return backbone, notes + _fit_prefix_positions(backbone, grid)
 
     def _prefixes(self, weights: Mapping[str, Tensor]) -> list[str]:
         return [
@@ -174,16 +171,31 @@ def _part(key: str, prefix: str) -> str:
     return f'{first}.{rest.partition(".")[0]}' if shared else first
 
 
-def _give_cls_a_position(
+def _fit_prefix_positions(
     weights: dict[str, Tensor], grid: tuple[int, int] | None
 ) -> list[str]:
-    """Zeros, where [CLS] has none of its own: as DeiT III, and others of timm."""
-    if 'cls_token' not in weights or 'pos_embed' not in weights:
+    """Positions for [CLS] and patches alone, whatever the format gives them to.
+
+    In timm, registers have some unless nothing but patches has: they are added to the
+    registers. In DeiT III, and others of timm, [CLS] has none: it gets zeros.
+    """
+    if 'pos_embed' not in weights:
         return []
-    pos_embed = weights['pos_embed']  # (1, N, D) or (1, 1 + N, D)
-    number = pos_embed.shape[1]
-    if math.isqrt(number) ** 2 != number or (grid and math.prod(grid) + 1 == number):
-        return []
-    zeros = pos_embed.new_zeros(1, 1, pos_embed.shape[2])
-    weights['pos_embed'] = torch.cat((zeros, pos_embed), dim=1)
-    return ['[CLS] without a position, zeros']
+    cls = int('cls_token' in weights)
+    registers = weights[REGISTERS].shape[1] if REGISTERS in weights else 0
+    pos_embed = weights['pos_embed']  # (1, count + N, D), for one of these counts:
+    counts = (cls + registers, cls, 0)
+    tests = (lambda n: grid and math.prod(grid) == n, lambda n: math.isqrt(n) ** 2 == n)
+    fitting = [c for fits in tests for c in counts if fits(pos_embed.shape[1] - c)]
+    count = next(iter(fitting), cls)
+    splits = min(cls, count), count
+    of_cls, of_registers, of_patches = pos_embed.tensor_split(splits, dim=1)
+    notes = []
+    if of_registers.numel():
+        weights[REGISTERS] = weights[REGISTERS] + of_registers
+        notes.append('positions of registers added to them')
+    if cls and not count:
+        of_cls = pos_embed.new_zeros(1, 1, pos_embed.shape[2])
+        notes.append('[CLS] without a position, zeros')
+    weights['pos_embed'] = torch.cat((of_cls, of_patches), dim=1)
+    return notes

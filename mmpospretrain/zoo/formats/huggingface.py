@@ -1,4 +1,4 @@
-"""The ViTs of Hugging Face: ViT and I-JEPA, which share their names, and DINOv2.
+"""The ViTs of Hugging Face: ViT and I-JEPA, which share their names, and DINOv2's two.
 
 Names as in files; the modules of transformers 5 have others, which it translates.
 """
@@ -30,6 +30,7 @@ VIT = {
 }
 DINOV2 = {
     **COMMON,
+    'embeddings.register_tokens': 'register_tokens',
     'encoder.layer.{}.norm1': 'layers.{}.ln1',
     'encoder.layer.{}.layer_scale1.lambda1': 'layers.{}.attn.gamma1.weight',
     'encoder.layer.{}.norm2': 'layers.{}.ln2',
@@ -77,7 +78,7 @@ def to_hugging_face(
     weights: Mapping[str, Tensor], model_type: str
 ) -> dict[str, Tensor]:
     """A backbone in MMPretrain's names with those of ``model_type``."""
-    table = DINOV2 if model_type == 'dinov2' else VIT
+    table = DINOV2 if model_type.startswith('dinov2') else VIT
     names = {ours: theirs for theirs, ours in table.items()}
     named = {}
     for key, value in weights.items():
@@ -87,13 +88,17 @@ def to_hugging_face(
                 named[name.replace('.qkv.', f'.{part}.')] = tensor
         else:
             named[name] = value
+    if model_type == 'dinov2_with_registers':  # always has one, for pre-training
+        token = named['embeddings.cls_token']
+        named['embeddings.mask_token'] = torch.zeros_like(token[0])  # (1, D)
     return named
 
 
 def model_config(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """The ``config.json`` that transformers reads, for arguments of `PositionViT`.
 
-    With LayerScale it is that of a DINOv2; without [CLS], of an I-JEPA.
+    With LayerScale it is that of a DINOv2, with or without registers; without [CLS], of
+    an I-JEPA.
     """
     arch, size = cfg['arch'], cfg['img_size']
     width, hidden = arch['embed_dims'], arch['feedforward_channels']
@@ -110,8 +115,13 @@ def model_config(cfg: Mapping[str, Any]) -> dict[str, Any]:
     )
     if cfg['layer_scale_init_value']:
         ratio = hidden // width if hidden % width == 0 else hidden / width
-        own = dict(mlp_ratio=ratio, use_mask_token=False)
-        return dict(model_type='dinov2', architectures=['Dinov2Model'], **config, **own)
+        config |= dict(mlp_ratio=ratio, use_mask_token=False)
+        if cfg['num_registers']:
+            kind, name = 'dinov2_with_registers', 'Dinov2WithRegistersModel'
+            config['num_register_tokens'] = cfg['num_registers']
+        else:
+            kind, name = 'dinov2', 'Dinov2Model'
+        return dict(model_type=kind, architectures=[name], **config)
     kind, name = ('vit', 'ViT') if cfg['with_cls_token'] else ('ijepa', 'IJepa')
     return dict(
         model_type=kind,

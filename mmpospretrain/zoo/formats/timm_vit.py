@@ -7,6 +7,7 @@ iBOT publish alone.
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .family import Family, translate
@@ -14,6 +15,7 @@ from .family import Family, translate
 # From timm's names to MMPretrain's.
 TIMM = {
     'cls_token': 'cls_token',
+    'reg_token': 'register_tokens',
     'pos_embed': 'pos_embed',
     'patch_embed.proj': 'patch_embed.projection',
     'norm_pre': 'pre_norm',
@@ -57,9 +59,15 @@ FAMILY = Family(
 
 
 def to_timm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A backbone in MMPretrain's names with those of timm."""
+    """A backbone in the names of `PositionViT` with those of timm."""
     names = {ours: theirs for theirs, ours in TIMM.items()}
-    return {translate(key, names): value for key, value in weights.items()}
+    named = {translate(key, names): value for key, value in weights.items()}
+    if 'reg_token' in named:  # which has positions in timm
+        number = int('cls_token' in named)
+        prefix, patches = named['pos_embed'].tensor_split([number], dim=1)
+        nothing = torch.zeros_like(named['reg_token'])
+        named['pos_embed'] = torch.cat((prefix, nothing, patches), dim=1)
+    return named
 
 
 def model_config(cfg: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,6 +87,7 @@ def model_config(cfg: Mapping[str, Any]) -> dict[str, Any]:
             qkv_bias=cfg['qkv_bias'],
             init_values=cfg['layer_scale_init_value'] or None,
             class_token=cls,
+            reg_tokens=cfg['num_registers'],
             global_pool='token' if cls else 'avg',
             fc_norm=False,
             pre_norm=cfg['pre_norm'],
