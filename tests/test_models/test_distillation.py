@@ -60,6 +60,19 @@ def test_sinkhorn():
     assert targets.dtype == torch.float32
 
 
+def test_sinkhorn_in_place():
+    logits = torch.randn(12, K)
+    kept = logits.clone()
+    targets = sinkhorn(logits, 0.5)
+    assert torch.equal(logits, kept)
+    overwritten = sinkhorn(logits, 0.5, inplace=True)
+    assert overwritten.data_ptr() == logits.data_ptr()
+    assert torch.equal(overwritten, targets)
+    half = kept.bfloat16()
+    sinkhorn(half, 0.5, inplace=True)  # has to be copied anyway
+    assert torch.equal(half, kept.bfloat16())
+
+
 def test_sinkhorn_spreads_evenly():
     """All want the first prototype, and it cannot be."""
     logits = torch.rand(300, K) + torch.tensor([5.0] + [0] * (K - 1))

@@ -34,7 +34,9 @@ def global_sum(values: Tensor) -> Tensor:
     return values
 
 
-def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3) -> Tensor:
+def sinkhorn(
+    logits: Tensor, temperature: float, iterations: int = 3, inplace: bool = False
+) -> Tensor:
     """Targets that use all prototypes alike (Caron et al., SwAV, Sec. 3.1).
 
     Rows and columns of ``exp(logits / temperature)`` are normed in turn, so that all n
@@ -44,11 +46,13 @@ def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3) -> Tensor:
         logits: (n, K); processes may have different n.
         temperature: Below 1 sharpens.
         iterations: Of one norming of columns, and one of rows.
+        inplace: Whether logits of float32 are overwritten: at 65,536 prototypes they
+            may be 1 GB, which is then not there twice.
 
     Returns:
         (n, K) float32, rows sum to 1; columns nearly to n / K over all processes.
     """
-    shares = logits.detach().float() / temperature
+    shares = logits.detach().to(torch.float32, copy=not inplace).div_(temperature)
     highest = shares.amax(dim=1, keepdim=True)
     shares.sub_(highest).exp_()
     rows = (highest[:, 0] - global_max(highest)).exp()
@@ -291,9 +295,12 @@ class TeacherTargets(nn.Module):
         self.center = Center(num_prototypes, momentum) if centering else None
 
     def forward(self, logits: Tensor) -> Tensor:
-        """Logits (n, K) to targets (n, K) float32, without gradient."""
+        """Logits (n, K), which may be overwritten, to targets (n, K) without gradient.
+
+        Targets are float32.
+        """
         if self.center is None:
-            return sinkhorn(logits, self.temperature, self.iterations)
+            return sinkhorn(logits, self.temperature, self.iterations, inplace=True)
         return self.center(logits, self.temperature)
 
     def follow(self) -> None:
