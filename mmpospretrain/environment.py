@@ -9,8 +9,10 @@ script before anything is installed.
 """
 
 import re
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
-from importlib import metadata
+from importlib import import_module, metadata
 
 # Import name: (distributions that carry it, oldest version known to work).
 STACKS = {
@@ -151,6 +153,10 @@ def prepare() -> None:
         # MMEngine looks for the distribution `mmsegmentation`, which the fork is not;
         # by its import name it finds it. All `mmseg::` bases depend on this line.
         MODULE2PACKAGE['mmseg'] = 'mmseg'
+        # It prints that it lacks its vendor's data sets, which is no answer to any
+        # command whose output somebody reads with $( ).
+        with redirect_stdout(sys.stderr):
+            import_module('mmpretrain.datasets')
     register_loaders()
 
 

@@ -1,12 +1,17 @@
 """Fixtures that several test files share."""
 
-from collections.abc import Callable
+import runpy
+import signal
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.logging import MessageHub
+from mmengine.registry import DefaultScope, init_default_scope
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -83,3 +88,24 @@ def tiny_ijepa(shrink) -> Callable[..., Config]:
         return shrink(TINY_IJEPA, {**sizes, **options})
 
     return build
+
+
+@pytest.fixture
+def tool(monkeypatch) -> Iterator[Callable[..., str | int | None]]:
+    """Run a tool in this process; returns its error, or None."""
+    # MMEngine's global objects, and the tools' SIGTERM, are left as they were. A tool
+    # must not take what a training in another test has noted for its own.
+    monkeypatch.setattr(MessageHub, '_instance_dict', OrderedDict())
+    scopes = DefaultScope._instance_dict.copy()
+    monkeypatch.setattr(DefaultScope, '_instance_dict', scopes)
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(name, *args):
+        monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
+        try:
+            runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
+        except SystemExit as error:
+            return error.code
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)

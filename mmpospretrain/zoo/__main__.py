@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from mmpospretrain.engine.cli import readable_errors
 
@@ -63,7 +63,7 @@ def chosen(pattern: str | None) -> list[Entry]:
 
 def list_table(models: list[Entry]) -> Table:
     """What `list` prints."""
-    table = Table('name', 'method', 'weights', 'licence')
+    table = Table(Column('name', no_wrap=True), 'method', 'weights', 'licence')
     for entry in models:
         table.add_row(entry.name, entry.method, availability(entry), entry.licence)
     return table

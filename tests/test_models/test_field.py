@@ -71,6 +71,34 @@ def test_gradient_of_the_samples(mode):
     assert (gradient.numpy() * step).sum() == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize('mode', ['bicubic', 'bilinear'])
+def test_on_a_grid_as_point_by_point(mode):
+    """Values and gradient, of views that reach the border and are mirrored."""
+    field = build(mode=mode)
+    boxes = torch.rand(6, 2, 2).double().sort(dim=1).values.flatten(1)
+    boxes[0] = WHOLE
+    flipped = torch.tensor([False, True] * 3)
+    centres = patch_centres(boxes, flipped, (4, 9))
+    samples = field.samples.detach().numpy()
+    expected = [reference(samples, x, y, mode) for x, y in centres.view(-1, 2).tolist()]
+    found = field.on_grid(boxes, flipped, (4, 9))
+    assert found.shape == (6, 36, 5)
+    np.testing.assert_allclose(found.detach().view(-1, 5), expected, atol=1e-12)
+    weight = torch.randn(6, 36, 5).double()
+    gradients = [
+        torch.autograd.grad((weight * values).sum(), field.samples)[0]
+        for values in (found, field.at(centres))
+    ]
+    torch.testing.assert_close(*gradients)
+
+
+def test_mixed_precision_leaves_positions_alone():
+    field = build().float()
+    with torch.autocast('cpu', torch.bfloat16):
+        mixed = field.pos_embed((5, 3))
+    assert torch.equal(mixed, field.pos_embed((5, 3)))
+
+
 def test_whole_image_on_its_own_grid():
     field = build()
     found = field.on_grid(WHOLE, NOT_FLIPPED, (7, 7))

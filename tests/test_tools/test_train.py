@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.logging import MessageHub
 
 from mmpospretrain.zoo.loading import load_checkpoint_file
 
@@ -32,24 +30,10 @@ SMALL = [
 ]
 
 
-@pytest.fixture
-def tool(monkeypatch, tmp_path):
-    """Run a tool in this process; returns its error, or None."""
+@pytest.fixture(autouse=True)
+def in_the_root(monkeypatch):
+    """As in the README, where configs are named."""
     monkeypatch.chdir(ROOT)
-    hubs = MessageHub._instance_dict.copy()
-
-    def run(name: str, *args: str | Path) -> str | None:
-        monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
-        try:
-            runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
-        except SystemExit as error:
-            return str(error)
-        finally:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    yield run
-    MessageHub._instance_dict.clear()
-    MessageHub._instance_dict.update(hubs)
 
 
 def train(tool, work_dir, data, *args, options=()):

@@ -1,17 +1,11 @@
 """From a published PosField to the first steps of a detector and of a segmentor."""
 
-import runpy
-import signal
-import sys
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.logging import MessageHub
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from tiny_backbones import bicubic
@@ -94,20 +88,6 @@ def watch(monkeypatch) -> Watch:
     return watch
 
 
-@pytest.fixture
-def tool(monkeypatch) -> Iterator[Callable[..., None]]:
-    """Run a tool in this process; its global objects go with it."""
-    monkeypatch.setattr(MessageHub, '_instance_dict', OrderedDict())
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def run(name: str, *args: str | Path) -> None:
-        monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
-        runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
-
-    yield run
-    signal.signal(signal.SIGTERM, handler)
-
-
 @pytest.fixture(scope='module')
 def photoshapes(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('photoshapes')
@@ -135,7 +115,8 @@ def published(tool, server, tmp_path, monkeypatch) -> dict[str, Tensor]:
     torch.save(dict(state_dict=model.state_dict(), meta=meta), checkpoint)
 
     base = server.put('/zoo')
-    tool('publish_model.py', config, checkpoint, '--out', out, '--url', base)
+    arguments = (checkpoint, '--out', out, '--url', base)
+    assert tool('publish_model.py', config, *arguments) is None
     (path,) = out.iterdir()
     server.put(f'/zoo/{path.name}', path.read_bytes())
     zoo = registry.entries(tmp_path)
@@ -148,11 +129,12 @@ def test_two_steps_from_the_zoo(
     config, published, photoshapes, server, tool, watch, tmp_path
 ):
     work_dir = tmp_path / 'work'
-    tool(
+    error = tool(
         *('train.py', ROOT / 'configs/transfer' / config, '--data', photoshapes),
         *('--pretrained', f'zoo://{NAME}', '--no-validate', '--work-dir', work_dir),
         *('--cfg-options', *SHORT, *FINE_TUNINGS[config]),
     )
+    assert error is None
 
     # One transfer, named in the log with its hash.
     entry = registry.find(NAME)

@@ -6,6 +6,7 @@ The reference is timm, which loads the documented names strictly.
 import numpy as np
 import official
 import pytest
+import timm
 import torch
 from mmpretrain.models import VisionTransformer
 from tiny_backbones import ARCH, assert_loaded, refuse, vit
@@ -305,27 +306,37 @@ def test_registers_are_not_made_up(save):
 
 
 @pytest.mark.parametrize(
-    'name',
-    ['vit_base_patch16_224', 'vit_base_patch14_reg4_dinov2', 'deit3_base_patch16_224'],
+    ('name', 'theirs', 'ours'),
+    [
+        ('vit_base_patch16_224', dict(), dict()),
+        ('vit_base_patch16_224', dict(reg_tokens=4), dict(num_registers=4)),
+        (
+            'vit_base_patch16_224',
+            dict(class_token=False, global_pool='avg', fc_norm=False),
+            dict(with_cls_token=False),
+        ),
+        ('deit3_base_patch16_224', dict(), LAYER_SCALE),
+        (
+            'vit_base_patch14_reg4_dinov2',
+            dict(img_size=224),
+            dict(patch_size=14, num_registers=4, **LAYER_SCALE),
+        ),
+    ],
 )
-def test_a_vit_base_of_timm(name, save):
+def test_a_vit_base_of_timm(name, theirs, ours, save):
     """The real size, patches and positions."""
-    import timm
-
+    reference = timm.create_model(name, num_classes=10, **theirs)
     torch.manual_seed(0)
-    options = dict(img_size=224) if 'dinov2' in name else {}
-    reference = timm.create_model(name, num_classes=10, **options).eval()
     official.randomise(reference, std=0.02)
-    dinov2 = dict(patch_size=14, num_registers=4, **LAYER_SCALE)
-    ours = {'dinov2': dinov2, 'deit3_base': LAYER_SCALE}
-    backbone = PositionViT(**next((ours[k] for k in ours if k in name), {})).eval()
+    backbone = PositionViT(**ours).eval()
     line = load_backbone(backbone, save(reference.state_dict()))
     assert 'recognised as timm ViT; 2 of other parts skipped (head)' in line
     images = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
         features, expected = backbone(images)[-1], reference.forward_features(images)
     patches = slice(-backbone.patch_positions().shape[1], None)
-    for place in (0, patches):  # [CLS], and all patches
+    places = [patches, 0] if backbone.with_cls_token else [patches]
+    for place in places:  # all but registers
         torch.testing.assert_close(
             features[:, place], expected[:, place], rtol=1e-5, atol=1e-5
         )

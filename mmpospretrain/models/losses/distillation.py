@@ -21,9 +21,9 @@ from mmpospretrain.checks import check_choice, check_ratio
 
 TINY = 1e-8  # of distances, whose logarithm is taken
 LEAST = 1e-30  # of the largest mass of a prototype; below, no mass is spread
-# Logits at once: 16 MB on a CPU, whose cache is small; on others 1 GB, since each chunk
-# reads all prototypes.
-CHUNK = {'cpu': 2**22}
+# Logits at once: 1 GB, since each chunk reads all prototypes; on a CPU less than 32 MB,
+# from where on the C library takes its memory from the system anew each time.
+CHUNK = {'cpu': 2**23 - 2**19}
 LARGE_CHUNK = 2**28
 
 
@@ -130,17 +130,18 @@ class PrototypeCrossEntropy(torch.autograd.Function):
         rows = max(1, CHUNK.get(device, LARGE_CHUNK) // len(prototypes))
         chunks = (x.split(rows) for x in (answers, targets, weight, grad_answers))
         for answer, target, share, grad in zip(*chunks, strict=True):
-            logits = F.linear(answer, prototypes).to(weight) / temperature
+            logits = F.linear(answer / temperature, prototypes).to(weight)
             logits.sub_(logits.amax(dim=1, keepdim=True))
             agreement = (target * logits).sum(dim=1)
             mass = logits.exp_().sum(dim=1)
             certain = target.sum(dim=1)
             total += (share * (certain * mass.log() - agreement)).sum()
-            # From here on, `logits` is softmax - target. Weights come after products
+            # From here on, `logits` is target - softmax. Weights come after products
             # or beside them: float16 has no numbers as small as theirs.
-            logits.mul_((certain / mass)[:, None]).sub_(target)
-            grad.copy_((logits @ prototypes) * (share / temperature)[:, None])
-            answer = answer * (share / largest)[:, None]
+            scale = (certain / mass)[:, None]
+            torch.addcmul(target, logits, scale, value=-1, out=logits)
+            grad.copy_((logits @ prototypes) * (share / -temperature)[:, None])
+            answer = answer * (share / -largest)[:, None]
             if torch.is_autocast_enabled(device):
                 grad_prototypes += logits.T @ answer
             else:
