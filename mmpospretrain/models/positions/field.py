@@ -93,8 +93,8 @@ class PositionField(nn.Module):
         # Rows and columns apart, as products: faster than point by point, and on a GPU
         # the gradient is the same each time.
         with torch.autocast(boxes.device.type, enabled=False):
-            lines = torch.einsum('vrj,jkd->vrkd', down, self._wide_samples())
-            found = torch.einsum('vck,vrkd->vrcd', across, lines)
+            lines = torch.tensordot(down, self._wide_samples(), dims=1)  # (V, R, F, D)
+            found = across[:, None] @ lines  # (V, R, C, D)
         return found.flatten(1, 2).to(self.samples)
 
     def pos_embed(self, grid_size: GridSize) -> Tensor:
