@@ -147,8 +147,6 @@ def prepare() -> None:
     """Set right in MMEngine what our use of it needs; the one place where we do."""
     from mmengine.config.utils import MODULE2PACKAGE
 
-    from mmpospretrain.zoo.loading import register_loaders
-
     if installed_stacks() == ['onedl']:
         # MMEngine looks for the distribution `mmsegmentation`, which the fork is not;
         # by its import name it finds it. All `mmseg::` bases depend on this line.
@@ -157,6 +155,8 @@ def prepare() -> None:
         # command whose output somebody reads with $( ).
         with redirect_stdout(sys.stderr):
             import_module('mmpretrain.datasets')
+    from mmpospretrain.zoo.loading import register_loaders
+
     register_loaders()
 
 

@@ -32,13 +32,14 @@ class HeadStatistics(NamedTuple):
 
     The paper leaves [CLS] out of its maps and does not say how. Here it does not ask,
     and what patches give to one another is scaled to 1: entropy and map are those of a
-    distribution over places, whatever share of a head went to [CLS].
+    distribution over places, whatever share of a head went to [CLS]. Registers are
+    treated as [CLS].
     """
 
     entropy: np.ndarray
     """(L, H) in nats, 0 … log N: ``H`` of Fig. 8."""
     prefix: np.ndarray
-    """(L, H), 0 … 1: share of attention that goes to [CLS]; 0 without one."""
+    """(L, H), 0 … 1: share of attention that goes to prefix tokens; 0 without any."""
     relative: np.ndarray
     """(L, H, 2R - 1, 2C - 1): attention by offset; see :func:`average_by_offset`."""
     num_images: int

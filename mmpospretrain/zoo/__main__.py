@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -63,16 +64,17 @@ def chosen(pattern: str | None) -> list[Entry]:
 
 def list_table(models: list[Entry]) -> Table:
     """What `list` prints."""
-    table = Table(Column('name', no_wrap=True), 'method', 'weights', 'licence')
+    name = Column('name', no_wrap=True)  # to be copied, and found with grep
+    table = Table(name, 'weights', 'licence', box=SIMPLE_HEAD, pad_edge=False)
     for entry in models:
-        table.add_row(entry.name, entry.method, availability(entry), entry.licence)
+        table.add_row(entry.name, availability(entry), entry.licence)
     return table
 
 
 def availability(entry: Entry) -> str:
     """Where the weights of a model are to be had."""
     if not entry.filename:
-        return 'none published'
+        return 'none'
     if (cache_dir() / entry.filename).is_file():
         return 'fetched'
     if entry.by_hand:

@@ -12,7 +12,7 @@ import torch
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
-from .trained_config import model_options
+from .trained_config import backbone_options
 
 # PosField's. The `pos_embed` beside it, (1, P, D), is that of prefix tokens alone.
 FIELD = 'field.samples'
@@ -55,7 +55,7 @@ def fit_positions(
         return weights, []
     num_prefix = int('cls_token' in weights)
     prefix, patches = weights['pos_embed'].tensor_split([num_prefix], dim=1)
-    cfg = model_options(checkpoint).get('backbone', {})
+    cfg = backbone_options(checkpoint)
     if FIELD in module.state_dict():
         patches, notes = patches[:, :0], []
     elif FIELD in weights:

@@ -23,31 +23,39 @@ def model_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(statement, ast.Assign)
     }
     model = variables.get('model')
-    return _options(model) if _is_dict_call(model) else {}
+    return {} if model is None else _options(model) or {}
 
 
-def _is_dict_call(node: ast.expr | None) -> bool:
-    is_call = isinstance(node, ast.Call) and not node.args
-    return is_call and ast.unparse(node.func) == 'dict'
+def backbone_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What the config inside a checkpoint says of ``model.backbone``, likewise."""
+    options = model_options(checkpoint).get('backbone')
+    return options if isinstance(options, dict) else {}
 
 
-def _options(call: ast.Call) -> dict[str | None, Any]:
-    """Keywords of ``dict(a=1)``, without those that are no plain values."""
+def _options(node: ast.expr) -> dict[Any, Any] | None:
+    """What ``dict(a=1)``, ``{'a': 1}`` or, MMEngine's way, ``dict({'a.b': 1})`` say.
+
+    Without what is no plain value; None if it is no such expression.
+    """
+    pairs = []
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict':
+        pairs = [(ast.Constant(k.arg), k.value) for k in node.keywords if k.arg]
+        node = node.args[0] if node.args else ast.Dict([], [])
+    if not isinstance(node, ast.Dict):
+        return None
     options = {}
-    for keyword in call.keywords:
+    for key, value in [*pairs, *zip(node.keys, node.values, strict=True)]:
         with suppress(TypeError, ValueError):
-            options[keyword.arg] = _plain_value(keyword.value)
+            options[ast.literal_eval(key)] = _plain_value(value)
     return options
 
 
 def _plain_value(node: ast.expr) -> Any:
-    """What an expression without variables says, with ``dict(a=1)`` in any place."""
-    if _is_dict_call(node):
-        return _options(node)
+    """What an expression without variables says, with dicts in any place."""
+    options = _options(node)
+    if options is not None:
+        return options
     if isinstance(node, ast.List | ast.Tuple):
         values = [_plain_value(element) for element in node.elts]
         return values if isinstance(node, ast.List) else tuple(values)
-    if isinstance(node, ast.Dict):
-        keys = map(ast.literal_eval, node.keys)
-        return dict(zip(keys, map(_plain_value, node.values), strict=True))
     return ast.literal_eval(node)

@@ -51,8 +51,12 @@ def tiny_posfield(shrink):
 
 def make_batch(generator: torch.Generator) -> tuple[list[Tensor], list[DataSample]]:
     """Views of noise (V, B, C, H, W), and samples that know where they are from."""
+    # A colour for each image, and a seed by trial: where two neighbours are as near as
+    # each other, rounding decides which of them KoLeo is about. Here they differ by
+    # 2e-4 or more.
+    colour = 255 * torch.rand(BATCH, 3, 1, 1, generator=generator)
     views = [
-        255 * torch.rand(count, BATCH, 3, size, size, generator=generator)
+        colour * torch.rand(count, BATCH, 3, size, size, generator=generator)
         for count, size in zip(VIEWS, (96, 48), strict=True)
     ]
     corners = 0.5 * torch.rand(BATCH, sum(VIEWS), 2, generator=generator)
@@ -98,7 +102,7 @@ def take_steps(cfg: dict, parts: list[slice], parallel: bool = False) -> dict:
     wrapper.initialize_count_status(trained, 0, runner.max_iters)
     logs = []
     for step in range(3):
-        generator = torch.Generator().manual_seed(step)
+        generator = torch.Generator().manual_seed(40 + step)
         views, samples = make_batch(generator)
         masks = PosField.draw_masks(model, VIEWS[0] * BATCH, (6, 6), generator)
         masks = {kind: mask.unflatten(0, (-1, BATCH)) for kind, mask in masks.items()}

@@ -273,6 +273,25 @@ def with_registers(weights):
     return {**weights, 'register_tokens': torch.randn(1, 4, 32)}
 
 
+@pytest.mark.parametrize(
+    ('make', 'img_size', 'options', 'note'),
+    [
+        # 1 + 49 positions, which might be 5 x 10 without [CLS]
+        (lambda: official.encoder(grid=7), (80, 160), {}, '7x7 -> 5x10'),
+        # 1 + 196, which might be 12 x 16 with [CLS] and registers
+        (
+            lambda: with_registers(official.dinov2(16, 14)),
+            (192, 256),
+            dict(num_registers=4, **LAYER_SCALE),
+            '14x14 -> 12x16',
+        ),
+    ],
+)
+def test_positions_are_not_mistaken(make, img_size, options, note, save):
+    """By what a target's grid happens to be."""
+    assert note in load_backbone(vit(img_size=img_size, **options), save(make()))
+
+
 def test_dinov2_with_registers(save):
     """Its registers have no positions, and [CLS] has one."""
     weights = with_registers(official.dinov2())

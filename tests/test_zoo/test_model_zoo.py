@@ -166,10 +166,11 @@ def test_list(run, cache):
     words = [re.findall(r'[\w.-]+(?: \w+)*', line) for line in out.splitlines()]
     by_name = {line[0]: line[1:] for line in words if line}
     assert code == 0
+    assert max(map(len, out.splitlines())) < 80
     assert len(by_name) == 10  # a header, six of ours, three of the authors
-    assert by_name['droppos_vit-base-p16_3rdparty-800e_in1k'][1] == 'fetched'
-    assert by_name['droppos_vit-large-p16_3rdparty-800e_in1k'][1] == 'by hand'
-    assert by_name['droppos_vit-base-p16_8xb512-coslr-200e_in1k'][1] == 'none published'
+    assert by_name['droppos_vit-base-p16_3rdparty-800e_in1k'][0] == 'fetched'
+    assert by_name['droppos_vit-large-p16_3rdparty-800e_in1k'][0] == 'by hand'
+    assert by_name['droppos_vit-base-p16_8xb512-coslr-200e_in1k'][0] == 'none'
     assert 'download' in run('list', 'mae')[1]
     assert run('list', 'xyz')[0] == "error: no model is called 'xyz'"
 

@@ -15,6 +15,7 @@ optim_wrapper = dict(
         custom_keys={
             'pos_embed': dict(decay_mult=0.0),
             'cls_token': dict(decay_mult=0.0),
+            'register_tokens': dict(decay_mult=0.0),
             'mask_token': dict(decay_mult=0.0),
         },
     ),

@@ -53,6 +53,7 @@ optim_wrapper = dict(
             pos_embed=dict(decay_mult=0.0),
             rel_pos_bias=dict(decay_mult=0.0),
             cls_token=dict(decay_mult=0.0),
+            register_tokens=dict(decay_mult=0.0),
         ),
     ),
 )

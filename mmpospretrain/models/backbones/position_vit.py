@@ -1,7 +1,7 @@
 """One ViT for the whole suite, open at its seam: patchify → add positions → encode.
 
 Letters: B images, N patches of the grid, V tokens given to the encoder, P prefix tokens
-([CLS] or none), D embedding width.
+that come out ([CLS] or none), R registers, D embedding width.
 """
 
 import math
@@ -43,13 +43,12 @@ def check_position_embedding(method: str, backbone: 'PositionViT') -> None:
 class PositionViT(VisionTransformer):
     """MMPretrain's ViT whose positions are added by whoever calls it.
 
-    Weights have the names of :class:`mmpretrain.models.VisionTransformer`, so that a
-    checkpoint of one loads into the other. It differs in three ways: the steps of
-    ``forward`` are methods of their own; any grid works, rows ≠ cols included; and
-    there is a choice of positions, sin-cos unless asked otherwise.
-
-    Registers (Darcet et al., ICLR 2024) are tokens without a position that layers may
-    write to. They stand between [CLS] and patches, and are in no output.
+    Weights have the names of :class:`mmpretrain.models.VisionTransformer`, so that
+    without registers a checkpoint of one loads into the other. It differs in four ways:
+    the steps of ``forward`` are methods of their own; any grid works, rows ≠ cols
+    included; there is a choice of positions, sin-cos unless asked otherwise; and there
+    may be registers (Darcet et al., ICLR 2024), tokens without a position that layers
+    may write to. They stand between [CLS] and patches, and are in no output.
 
     Args:
         arch: ``'small'``, ``'base'``, ``'large'``, ``'huge'`` and what else MMPretrain
@@ -265,7 +264,7 @@ class PositionViT(VisionTransformer):
             ValueError: If positions are relative and patches are no whole grid.
         """
         out_indices = self.out_indices if out_indices is None else out_indices
-        x = self._add_prefix(patches)  # (B, P + registers + V, D)
+        x = self._add_prefix(patches)  # (B, P + R + V, D)
         x = self.pre_norm(self.drop_after_pos(x))
         grid_size = grid_size or self.grid_size
         if self.positions == 'relative' and math.prod(grid_size) != patches.shape[1]:
@@ -308,15 +307,16 @@ class PositionViT(VisionTransformer):
     def _without_registers(self, x: Tensor) -> Tensor:
         if not self.num_registers:
             return x
-        sizes = [self.num_extra_tokens, self.num_registers]
-        prefix, _, patches = x.tensor_split((sizes[0], sum(sizes)), dim=1)
-        return torch.cat((prefix, patches), dim=1)
+        sizes = self.num_extra_tokens, self.num_registers
+        cls, _, patches = x.tensor_split((sizes[0], sum(sizes)), dim=1)
+        return torch.cat((cls, patches), dim=1)
 
     def _run_layer(
         self, layer: nn.Module, x: Tensor, keys: slice, grid_size: GridSize
     ) -> Tensor:
         if self.positions == 'relative':
-            bias = layer.attn.rel_pos_bias(grid_size)  # (1, H, P + N, P + N)
+            # (1, H, P + R + N, P + R + N)
+            bias = layer.attn.rel_pos_bias(grid_size)
             return run_layer(layer, x, keys=keys, bias=bias[..., keys])
         return layer(x) if keys == ALL else run_layer(layer, x, keys=keys)
 

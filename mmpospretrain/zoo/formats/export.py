@@ -18,7 +18,7 @@ from torch import Tensor
 from ..loading import load_checkpoint_file
 from ..positions import FIELD
 from ..pretrained import convert_weights, local_file, select_backbone
-from ..trained_config import model_options
+from ..trained_config import backbone_options
 from . import huggingface, timm_vit
 from .family import PATCHES, REGISTERS
 
@@ -90,8 +90,7 @@ def read_backbone(
 
     content = load_checkpoint_file(local_file(source))
     weights, _ = select_backbone(content, [PATCHES], source, prefix)
-    options = model_options(content).get('backbone', {})
-    cfg = describe(weights, options, source, img_size, num_heads)
+    cfg = describe(weights, backbone_options(content), source, img_size, num_heads)
     with torch.device('meta'):  # for names, shapes and the grid
         module = PositionViT(**cfg)
     weights, notes = convert_weights(content, module, source, prefix)

@@ -67,6 +67,8 @@ class Family:
     """From theirs to MMPretrain's, as for `translate`."""
     branches: tuple[str, ...] = ('',)
     """Prefixes of its backbones, the one that is evaluated first."""
+    registers_have_positions: bool = False
+    """As [CLS] has, unless ``pos_embed`` is that of patches alone."""
     surplus: str = '(?!)'
     """Matches keys beside a backbone, without prefix, that no backbone needs."""
     adjust: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
@@ -97,8 +99,8 @@ class Family:
             weights: As from `flat_weights`.
             source: Of the checkpoint, for errors.
             prefix: Of the backbone, if not the one that is evaluated.
-            grid: Rows and columns of ``pos_embed``, to tell whether it has a position
-                for [CLS]; otherwise it is taken for a square.
+            grid: Rows and columns that ``pos_embed`` may have if it is no square, to
+                tell whether [CLS] and registers have positions.
 
         Returns:
             All of the backbone, and what was done, the recognition first.
@@ -144,7 +146,8 @@ class Family:
             parts = ', '.join(dict.fromkeys(names))
             notes.append(f'{len(names)} of other parts skipped ({parts})')
         backbone = {ours[key]: value for key, value in inside.items()}
-        return backbone, notes + _fit_prefix_positions(backbone, grid)
+        notes += _fit_prefix_positions(backbone, grid, self.registers_have_positions)
+        return backbone, notes
 
     def _prefixes(self, weights: Mapping[str, Tensor]) -> list[str]:
         return [
@@ -172,22 +175,29 @@ def _part(key: str, prefix: str) -> str:
 
 
 def _fit_prefix_positions(
-    weights: dict[str, Tensor], grid: tuple[int, int] | None
+    weights: dict[str, Tensor],
+    grid: tuple[int, int] | None,
+    registers_have_positions: bool,
 ) -> list[str]:
     """Positions for [CLS] and patches alone, whatever the format gives them to.
 
-    In timm, registers have some unless nothing but patches has: they are added to the
-    registers. In DeiT III, and others of timm, [CLS] has none: it gets zeros.
+    Those of registers, in timm, are added to the registers. In DeiT III, and others of
+    timm, [CLS] has none: it gets zeros.
     """
     if 'pos_embed' not in weights:
         return []
     cls = int('cls_token' in weights)
-    registers = weights[REGISTERS].shape[1] if REGISTERS in weights else 0
-    pos_embed = weights['pos_embed']  # (1, count + N, D), for one of these counts:
-    counts = (cls + registers, cls, 0)
-    tests = (lambda n: grid and math.prod(grid) == n, lambda n: math.isqrt(n) ** 2 == n)
-    fitting = [c for fits in tests for c in counts if fits(pos_embed.shape[1] - c)]
-    count = next(iter(fitting), cls)
+    number = cls  # of prefix tokens with a position, if any has
+    if REGISTERS in weights and registers_have_positions:
+        number += weights[REGISTERS].shape[1]
+    pos_embed = weights['pos_embed']  # (1, number + N, D) or (1, N, D)
+
+    def are_patches(n: int) -> bool:
+        return math.isqrt(n) ** 2 == n or (grid is not None and math.prod(grid) == n)
+
+    total = pos_embed.shape[1]
+    alone = are_patches(total) and not are_patches(total - number)
+    count = 0 if alone else number
     splits = min(cls, count), count
     of_cls, of_registers, of_patches = pos_embed.tensor_split(splits, dim=1)
     notes = []

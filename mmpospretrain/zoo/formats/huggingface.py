@@ -115,12 +115,13 @@ def model_config(cfg: Mapping[str, Any]) -> dict[str, Any]:
     )
     if cfg['layer_scale_init_value']:
         ratio = hidden // width if hidden % width == 0 else hidden / width
-        config |= dict(mlp_ratio=ratio, use_mask_token=False)
+        config['mlp_ratio'] = ratio
         if cfg['num_registers']:
             kind, name = 'dinov2_with_registers', 'Dinov2WithRegistersModel'
             config['num_register_tokens'] = cfg['num_registers']
         else:
             kind, name = 'dinov2', 'Dinov2Model'
+            config['use_mask_token'] = False
         return dict(model_type=kind, architectures=[name], **config)
     kind, name = ('vit', 'ViT') if cfg['with_cls_token'] else ('ijepa', 'IJepa')
     return dict(

@@ -53,6 +53,7 @@ FAMILY = Family(
     name='timm ViT',
     mark=r'(^|\.)blocks\.0\.attn\.qkv\.weight$',
     names=TIMM,
+    registers_have_positions=True,
     surplus=r'(head|pre_logits)\.',
     adjust=split_gates,
 )
