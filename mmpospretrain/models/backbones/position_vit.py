@@ -307,9 +307,8 @@ class PositionViT(VisionTransformer):
     def _without_registers(self, x: Tensor) -> Tensor:
         if not self.num_registers:
             return x
-        sizes = self.num_extra_tokens, self.num_registers
-        cls, _, patches = x.tensor_split((sizes[0], sum(sizes)), dim=1)
-        return torch.cat((cls, patches), dim=1)
+        start = self.num_extra_tokens
+        return torch.cat((x[:, :start], x[:, start + self.num_registers :]), dim=1)
 
     def _run_layer(
         self, layer: nn.Module, x: Tensor, keys: slice, grid_size: GridSize

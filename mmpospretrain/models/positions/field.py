@@ -90,8 +90,8 @@ class PositionField(nn.Module):
         centres = patch_centres(boxes, flipped, grid_size).unflatten(1, grid_size)
         across = self._weights(centres[:, 0, :, 0])  # (V, C, F)
         down = self._weights(centres[:, :, 0, 1])  # (V, R, F)
-        # Rows and columns apart, as products: faster than point by point, and on a GPU
-        # the gradient is the same each time.
+        # Rows and columns apart, as products: faster than point by point, and without
+        # the gradient of grid_sample, which is not deterministic on GPUs.
         with torch.autocast(boxes.device.type, enabled=False):
             lines = torch.tensordot(down, self._wide_samples(), dims=1)  # (V, R, F, D)
             found = across[:, None] @ lines  # (V, R, C, D)
