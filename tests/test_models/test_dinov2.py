@@ -169,15 +169,36 @@ def test_exactly_as_many_patches(ratio, grid_size):
     assert mask.sum(1).sort().values.tolist() == [0] * 5 + [count] * 5
 
 
-def test_ratios_are_uniform():
-    model = make(content_share=1.0)
-    mask = model.draw_masks(1000, (14, 14), torch.Generator().manual_seed(0))['content']
-    ratios = mask.sum(1).numpy() / 196
-    assert ratios.min() == round(0.1 * 196) / 196
-    assert ratios.max() == round(0.5 * 196) / 196
-    # Rounding moves them by half a patch at most.
-    uniform = stats.kstest(ratios, stats.uniform(0.1, 0.4).cdf)
-    assert uniform.statistic < 0.5 / (0.4 * 196) + 1.63 / math.sqrt(1000)
+@pytest.mark.parametrize('num_views', [3, 4])
+def test_ratios_are_uniform(num_views):
+    """Of every view, over many draws, whichever views are masked."""
+    model = make(content_share=0.5)
+    generator = torch.Generator().manual_seed(0)
+    draws = [
+        model.draw_masks(num_views, (14, 14), generator)['content'] for _ in range(1000)
+    ]
+    for counts in torch.stack(draws).sum(2).T.numpy():  # (1000,)
+        ratios = counts[counts > 0] / 196
+        uniform = stats.kstest(ratios, stats.uniform(0.1, 0.4).cdf)
+        # Rounding moves them by half a patch at most.
+        assert uniform.statistic < 0.5 / (0.4 * 196) + 1.63 / math.sqrt(len(ratios))
+
+
+@pytest.mark.parametrize('num_views', [8, 128])
+def test_every_draw_has_small_and_large_ratios(num_views):
+    """Half of the views are masked, each as much as its part of the range says."""
+    model, gap = make(), 0.4 / (num_views / 2)
+    seen = set()
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        mask = model.draw_masks(num_views, (14, 14), generator)['content']
+        counts = mask.sum(1)[mask.any(1)].double()
+        place = (counts.sort().values - 0.1 * 196) / (gap * 196)
+        middles = torch.arange(num_views // 2) + 0.5
+        rounded = 0.5 / (gap * 196) + 1e-9
+        assert (place - middles).abs().max() <= 0.5 + rounded
+        seen.add(tuple(counts.tolist()))
+    assert len(seen) == 20  # and not always the same views
 
 
 @pytest.mark.parametrize('share', [0.0, 0.25, 0.5, 1.0])

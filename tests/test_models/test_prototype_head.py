@@ -1,9 +1,13 @@
 """Cosines to prototypes, by hand and in half precision."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from scipy.special import erf
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional as F
 
 from mmpospretrain.models import PrototypeHead
 
@@ -50,6 +54,29 @@ def test_mixed_precision_norms_in_full():
         logits = head(tokens)
     assert logits.shape == (2, 3, 11)
     assert (logits.float().abs() <= 1.01).all()
+
+
+def test_hidden_layers_are_not_kept():
+    """They are worked out anew, and gradients are those of the bare MLP."""
+    head, tokens = build(), torch.randn(5, 6, requires_grad=True)
+    kept = []
+
+    def note(value: torch.Tensor) -> torch.Tensor:
+        kept.append(value.shape)
+        return value
+
+    def gradients(answer: Callable) -> tuple[torch.Tensor, ...]:
+        kept.clear()
+        with saved_tensors_hooks(note, lambda value: value):
+            loss = answer(tokens).square()[:, 0].sum()
+        return torch.autograd.grad(loss, (tokens, *head.mlp.parameters()))
+
+    bare = gradients(lambda x: F.normalize(head.mlp(x), dim=-1))
+    assert (5, 9) in kept
+    anew = gradients(head.answers)
+    assert (5, 4) in kept
+    assert (5, 9) not in kept
+    torch.testing.assert_close(anew, bare, rtol=0, atol=0)
 
 
 def test_initialisation():

@@ -1,9 +1,9 @@
 """The benchmark of steps: its sums, and one run of it. No time is asserted."""
 
-import importlib.util
 import json
 import subprocess
 import sys
+from importlib import import_module
 from multiprocessing import Pipe
 from pathlib import Path
 
@@ -18,13 +18,17 @@ MAE = 'mmpretrain::mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py'
 
 @pytest.fixture(scope='module')
 def step_time():
-    spec = importlib.util.spec_from_file_location('step_time', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)
+        yield import_module('step_time')
 
 
-def test_steps_alternate_and_warmup_is_left_out(step_time):
+@pytest.fixture(scope='module')
+def timing(step_time):
+    return import_module('timing')
+
+
+def test_steps_alternate_and_warmup_is_left_out(timing):
     order = []
 
     def side(name):
@@ -34,20 +38,20 @@ def test_steps_alternate_and_warmup_is_left_out(step_time):
 
         return step
 
-    times = step_time.interleave([side('A'), side('B')], range(3), warmup=1)
+    times = timing.interleave([side('A'), side('B')], range(3), warmup=1)
     assert order == ['A', 'B', 'A', 'B', 'A', 'B']
     assert times == [[3, 5], [4, 6]]
 
 
-def test_summary_of_known_times(step_time):
-    assert step_time.summarize([4.0, 1.0, 2.0], batch_size=8) == dict(
+def test_summary_of_known_times(timing):
+    assert timing.summarize([4.0, 1.0, 2.0], batch_size=8) == dict(
         median=2.0, min=1.0, max=4.0, seconds_per_image=0.25, images_per_second=4.0
     )
 
 
-def test_both_ratios_are_b_over_a(step_time):
+def test_both_ratios_are_b_over_a(timing):
     # Medians: A 2, B 3. Pairs: 3/1, 4/2, 3/9. The outlier of A leaves both alone.
-    assert step_time.compare([1.0, 2.0, 9.0], [3.0, 4.0, 3.0]) == dict(
+    assert timing.compare([1.0, 2.0, 9.0], [3.0, 4.0, 3.0]) == dict(
         ratio_of_medians=1.5, median_of_ratios=2.0
     )
 
@@ -78,37 +82,37 @@ def test_no_steps_to_time(step_time, monkeypatch, capsys):
     assert '--steps must be at least 1, got 0' in capsys.readouterr().err
 
 
-def test_mixed_precision_fits_the_device(step_time):
+def test_mixed_precision_fits_the_device(timing):
     plain = ConfigDict(type='OptimWrapper', clip_grad=dict(max_norm=1))
     amp = ConfigDict(
         type='AmpOptimWrapper', loss_scale='dynamic', clip_grad=dict(max_norm=1)
     )
 
-    assert step_time.fit_to_device(plain, None, 'cpu') == (plain, None)
-    assert step_time.fit_to_device(amp, None, 'cuda') == (amp, None)
-    converted, note = step_time.fit_to_device(amp, None, 'cpu')
+    assert timing.fit_to_device(plain, None, 'cpu') == (plain, None)
+    assert timing.fit_to_device(amp, None, 'cuda') == (amp, None)
+    converted, note = timing.fit_to_device(amp, None, 'cpu')
     assert converted == plain
     assert 'float32' in note
-    assert step_time.fit_to_device(plain, 'bfloat16', 'cuda')[0] == dict(
+    assert timing.fit_to_device(plain, 'bfloat16', 'cuda')[0] == dict(
         type='AmpOptimWrapper', dtype='bfloat16', clip_grad=dict(max_norm=1)
     )
-    assert step_time.fit_to_device(plain, 'float16', 'cuda')[0] == dict(
+    assert timing.fit_to_device(plain, 'float16', 'cuda')[0] == dict(
         amp, dtype='float16'
     )
     with pytest.raises(ValueError, match='--device cuda'):
-        step_time.fit_to_device(plain, 'bfloat16', 'cpu')
+        timing.fit_to_device(plain, 'bfloat16', 'cpu')
     for device in ('cpu', 'cuda'):
-        assert step_time.fit_to_device(amp, 'float32', device) == (plain, None)
+        assert timing.fit_to_device(amp, 'float32', device) == (plain, None)
 
 
-def test_batch_of_a_classifier_has_labels(step_time):
-    cfg = step_time.load_config('mmpretrain::deit/deit-base_16xb64_in1k.py')
-    batch = step_time.synthetic_batch(cfg, batch_size=2)
+def test_batch_of_a_classifier_has_labels(timing):
+    cfg = timing.load_config('mmpretrain::deit/deit-base_16xb64_in1k.py')
+    batch = timing.synthetic_batch(cfg, batch_size=2)
     assert [sample.gt_label.tolist() for sample in batch['data_samples']] == [[0], [0]]
     assert batch['inputs'][0].shape == (3, 224, 224)
 
 
-def test_three_jobs_in_turn(step_time, monkeypatch):
+def test_three_jobs_in_turn(timing, step_time, monkeypatch):
     closed = []
 
     class Fake:
@@ -122,19 +126,19 @@ def test_three_jobs_in_turn(step_time, monkeypatch):
         def close(self):
             closed.append(self.job.config)
 
-    monkeypatch.setattr(step_time, 'Remote', Fake)
+    monkeypatch.setattr(timing, 'Remote', Fake)
     job = parse(step_time, monkeypatch, 'a.py')[0]
     jobs = [job._replace(config=name) for name in 'abc']
-    result = step_time.benchmark(jobs, steps=2, warmup=1)
+    result = timing.benchmark(jobs, steps=2, warmup=1)
     assert [run['config'] for run in result['runs']] == closed == ['a', 'b', 'c']
     assert result['runs'][2]['seconds'] == [2.0, 2.0]
     assert result['b_over_a'] is None
 
 
-def test_errors_cross_the_process_boundary(step_time, monkeypatch):
+def test_errors_cross_the_process_boundary(timing, step_time, monkeypatch):
     job = parse(step_time, monkeypatch, 'nowhere.py', '--device', 'cpu')[0]
     ours, theirs = Pipe()
-    step_time.serve(theirs, job)
+    timing.serve(theirs, job)
     error = ours.recv()
     assert isinstance(error, FileNotFoundError)
     assert 'nowhere.py' in str(error)

@@ -18,7 +18,7 @@ from mmpretrain.models import ViTSAM
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from step_time import compare, interleave, resident_mib, summarize
+from timing import compare, interleave, resident_mib, summarize
 
 from mmpospretrain.models import ViTDet
 

@@ -8,7 +8,7 @@ The rows of one η take turns, a step each, so that a busy machine slows all; ea
 in a process of its own. The next η has fresh processes: four ViT-B are all that fits
 into the memory of a desktop. So compare rows within an η, by the ratios: they are of
 the same minutes, for which the ViT is timed with every η. The steps are those of
-``step_time.py``, all of the same batch size and precision.
+``timing.py``, all of the same batch size and precision.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from mmengine.config import DictAction
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from step_time import (
+from timing import (
     Job,
     add_common_arguments,
     benchmark,

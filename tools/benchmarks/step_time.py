@@ -1,13 +1,8 @@
 """Time the training step of a config: ``python tools/benchmarks/step_time.py CONFIG``.
 
-A step is what ``model.train_step`` does with a batch that waits in memory: preprocess,
-forward, loss, backward, optimizer. Data loading, hooks and logging are left out. The
-batch comes from the config's own pipeline, fed with noise, so views and masks are those
-of training. Model and optimizer are built as in training, learning rate unscaled.
-
-``--vs`` compares two configs, ``--vs-options`` one config with itself under other
-options. The steps of both alternate, so that a busy machine slows both. Each side runs
-in a process of its own, so that neither sees the other's memory.
+What a step is says ``timing.py``. ``--vs`` compares two configs, ``--vs-options`` one
+config with itself under other options. The steps of both alternate, so that a busy
+machine slows both.
 
 Any config of MMPretrain works too, self-supervised or a classifier's, by its path or as
 ``mmpretrain::mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py``.
@@ -15,313 +10,22 @@ Any config of MMPretrain works too, self-supervised or a classifier's, by its pa
 
 import argparse
 import json
-import os
-import signal
-import tempfile
-import time
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
-from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import torch
-from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.dataset import Compose
-from mmengine.logging import MMLogger
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import Runner
-from PIL import Image
+from mmengine.config import DictAction
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
+from timing import (
+    Job,
+    add_common_arguments,
+    benchmark,
+    conditions,
+    job_of,
+    parse_checked,
+)
 
-from mmpospretrain.engine.cli import load_config, readable_errors
-
-NOISE_SIZE = 512  # pixels; crops of training fit in
-
-
-class Job(NamedTuple):
-    """What one process builds and times."""
-
-    config: str
-    options: dict[str, Any]
-    batch_size: int
-    device: str
-    amp: str | None
-    compile: bool
-    threads: int | None
-
-
-def interleave(
-    steps: Sequence[Callable[[], float]], rounds: Iterable, warmup: int
-) -> list[list[float]]:
-    """Run steps in turn, A B A B …, and collect what they return.
-
-    Args:
-        steps: Run a step and return its seconds.
-        rounds: Each item is a round, in which every step runs once.
-        warmup: How many rounds at the start are not collected.
-
-    Returns:
-        One list for each of ``steps``.
-    """
-    values = [[step() for step in steps] for _ in rounds]
-    return [list(column) for column in zip(*values[warmup:], strict=True)]
-
-
-def summarize(seconds: Sequence[float], batch_size: int) -> dict[str, float]:
-    """Median, minimum and maximum of step times, and the speed at the median."""
-    middle = median(seconds)
-    return dict(
-        median=middle,
-        min=min(seconds),
-        max=max(seconds),
-        seconds_per_image=middle / batch_size,
-        images_per_second=batch_size / middle,
-    )
-
-
-def compare(a: Sequence[float], b: Sequence[float]) -> dict[str, float]:
-    """Time of B over time of A: of the medians, and the median over pairs of steps."""
-    pairs = [y / x for x, y in zip(a, b, strict=True)]
-    return dict(ratio_of_medians=median(b) / median(a), median_of_ratios=median(pairs))
-
-
-def fit_to_device(
-    optim_wrapper: ConfigDict, amp: str | None, device: str
-) -> tuple[ConfigDict, str | None]:
-    """Apply ``--amp``, or drop mixed precision where MMEngine has none: on a CPU.
-
-    Returns:
-        The config of the optimizer wrapper, and a note if it is neither what was
-        written nor what was asked for.
-
-    Raises:
-        ValueError: If mixed precision is asked for on a CPU.
-    """
-    mixed_precision = amp not in (None, 'float32')
-    if mixed_precision and device == 'cpu':
-        raise ValueError('--amp needs --device cuda: MMEngine autocasts on GPUs alone')
-    if mixed_precision:
-        scale = {'loss_scale': 'dynamic'} if amp == 'float16' else {}
-        mixed = dict(optim_wrapper, **scale, type='AmpOptimWrapper', dtype=amp)
-        return ConfigDict(mixed), None
-    unwanted = amp == 'float32' or device == 'cpu'
-    if unwanted and optim_wrapper.get('type') == 'AmpOptimWrapper':
-        full = dict(optim_wrapper, type='OptimWrapper')
-        for key in ('dtype', 'loss_scale'):
-            full.pop(key, None)
-        note = 'AmpOptimWrapper needs a GPU; timed with OptimWrapper in float32'
-        return ConfigDict(full), None if amp else note
-    return optim_wrapper, None
-
-
-def synthetic_batch(cfg: Config, batch_size: int) -> dict:
-    """A batch of noise, as the config's pipeline and collate function make it."""
-    loader = cfg.train_dataloader
-    pipeline = Compose(loader.dataset.pipeline)
-    size = (NOISE_SIZE, NOISE_SIZE)
-    noise = np.random.default_rng(0).integers(256, size=(*size, 3), dtype=np.uint8)
-    with tempfile.TemporaryDirectory() as folder:
-        path = f'{folder}/noise.png'
-        Image.fromarray(noise).save(path)
-        # Pipelines for ImageFolder start from the image, MMPretrain's from its path.
-        image = dict(img_path=path, img=noise, img_shape=size, ori_shape=size)
-        image['gt_label'] = 0  # for classifiers; others leave it alone
-        samples = [pipeline(image.copy()) for _ in range(batch_size)]
-    loader = Runner.build_dataloader(
-        dict(
-            dataset=samples,
-            batch_size=batch_size,
-            sampler=dict(type='DefaultSampler', shuffle=False),
-            collate_fn=loader.get('collate_fn', dict(type='pseudo_collate')),
-        )
-    )
-    return next(iter(loader))
-
-
-class TrainStep:
-    """A model, its optimizer and a batch; every call of :meth:`seconds` is a step.
-
-    Args:
-        job: What to build.
-
-    Raises:
-        ValueError: If the device or the config does not allow what is asked for.
-        FileNotFoundError: If there is no such config.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self.resident = resident_mib('VmRSS')
-        if job.device == 'cuda' and not torch.cuda.is_available():
-            raise ValueError('--device cuda: torch sees no GPU')
-        if job.threads:
-            torch.set_num_threads(job.threads)
-        torch.manual_seed(0)
-        cfg = load_config(job.config, job.options)
-        MMLogger.get_current_instance().setLevel('ERROR')  # no line per parameter
-        init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-        optim_wrapper, self.note = fit_to_device(cfg.optim_wrapper, job.amp, job.device)
-        optim_wrapper.accumulative_counts = 1  # every step is a whole one
-
-        cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
-        self.model = MODELS.build(cfg.model)
-        self.model.init_weights()
-        self.model.to(job.device).train()
-        self.optim_wrapper = build_optim_wrapper(self.model, optim_wrapper)
-        if options := cfg.get('compile') or job.compile:  # as MMEngine's Runner
-            self.model.forward = torch.compile(
-                self.model.forward, **(options if isinstance(options, dict) else {})
-            )
-        self.batch = synthetic_batch(cfg, job.batch_size)
-        self.on_gpu = job.device == 'cuda'
-        self.steps = 0
-
-    def facts(self) -> dict[str, Any]:
-        """What the times depend on besides the config."""
-        device = torch.cuda.get_device_name() if self.on_gpu else 'cpu'
-        return dict(device=device, threads=torch.get_num_threads(), note=self.note)
-
-    def seconds(self) -> float:
-        """Run one step and return how long it took."""
-        self.steps += 1
-        torch.manual_seed(self.steps)  # masks of random size are the same on both sides
-        self._synchronize()
-        start = time.perf_counter()
-        self.model.train_step(self.batch, self.optim_wrapper)
-        self._synchronize()
-        return time.perf_counter() - start
-
-    def peak_memory(self) -> float:
-        """MiB: allocated on the GPU, or what the process grew by since its imports."""
-        if self.on_gpu:
-            return torch.cuda.max_memory_allocated() / 2**20
-        return resident_mib('VmHWM') - self.resident
-
-    def _synchronize(self) -> None:
-        if self.on_gpu:
-            torch.cuda.synchronize()
-
-
-def resident_mib(field: str) -> float:
-    """``VmRSS`` or ``VmHWM`` (its peak) of this process in MiB, from Linux.
-
-    Not ``getrusage``: its peak starts at that of the parent process.
-    """
-    status = Path('/proc/self/status').read_text().splitlines()
-    return int(dict(line.split(':', 1) for line in status)[field].split()[0]) / 2**10
-
-
-class Remote:
-    """A :class:`TrainStep` in a fresh process."""
-
-    def __init__(self, job: Job) -> None:
-        context = get_context('spawn')
-        self.connection, theirs = context.Pipe()
-        self.job = job
-        self.process = context.Process(target=serve, args=(theirs, job), daemon=True)
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for us
-        self.process.start()
-        signal.signal(signal.SIGINT, handler)
-        theirs.close()  # so that the death of the process is seen
-
-    def __call__(self, method: str) -> Any:
-        """Call a method of the step over there.
-
-        Raises:
-            ValueError: If the step can't be built, or the process died.
-            FileNotFoundError: If there is no such config.
-        """
-        try:
-            self.connection.send(method)
-            answer = self.connection.recv()
-        except (EOFError, ConnectionError) as error:
-            raise ValueError(
-                f'the process that runs {self.job.config} died: see above, or if there '
-                'is nothing above, it ran out of memory'
-            ) from error
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def close(self) -> None:
-        """End the process and wait until its memory is free."""
-        self.connection.close()
-        self.process.join()
-
-
-def serve(connection: Connection, job: Job) -> None:
-    """Answer the calls of a :class:`Remote` until its process goes away."""
-    try:
-        step = TrainStep(job)
-        while True:
-            connection.send(getattr(step, connection.recv())())
-    except (EOFError, ConnectionError):
-        pass
-    except (ValueError, FileNotFoundError) as error:
-        connection.send(error)
-
-
-def benchmark(
-    jobs: Sequence[Job], steps: int, warmup: int, title: str = 'timing'
-) -> dict[str, Any]:
-    """Time one job, or several in turn.
-
-    Args:
-        jobs: One or more.
-        steps: Steps of each that count.
-        warmup: Steps of each before that.
-        title: Of the progress bar.
-
-    Returns:
-        What ``--json`` writes: times in seconds, memory in MiB.
-    """
-    load = os.getloadavg()[0]
-    with Console().status('building'):
-        remotes = [Remote(job) for job in jobs]
-        facts = [remote('facts') for remote in remotes]
-    times = interleave(
-        [partial(remote, 'seconds') for remote in remotes],
-        track(range(warmup + steps), title, transient=True),
-        warmup,
-    )
-    memory = [remote('peak_memory') for remote in remotes]
-    for remote in remotes:
-        remote.close()
-    runs = [
-        dict(
-            config=job.config,
-            options=job.options,
-            note=fact['note'],
-            seconds=seconds,
-            **summarize(seconds, job.batch_size),
-            peak_memory_mib=mib,
-        )
-        for job, fact, seconds, mib in zip(jobs, facts, times, memory, strict=True)
-    ]
-    return dict(
-        torch=torch.__version__,
-        device=facts[0]['device'],
-        threads=facts[0]['threads'],
-        load=load,
-        batch_size=jobs[0].batch_size,
-        amp=jobs[0].amp,
-        runs=runs,
-        b_over_a=compare(*times) if len(times) == 2 else None,
-    )
-
-
-def conditions(result: dict[str, Any]) -> str:
-    """What the times of `benchmark` hold for, in a line."""
-    return (
-        f'{result["device"]}, {result["threads"]} threads, torch '
-        f'{result["torch"]}, load {result["load"]:.1f}; batch {result["batch_size"]}'
-    )
+from mmpospretrain.engine.cli import readable_errors
 
 
 def report(result: dict[str, Any]) -> None:
@@ -352,41 +56,6 @@ def report(result: dict[str, Any]) -> None:
     print(', '.join(quote))
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """What every benchmark of steps asks for."""
-    add = parser.add_argument
-    add('--batch-size', type=int, default=8, metavar='N')
-    add('--steps', type=int, default=5, metavar='N', help='steps that count')
-    add('--warmup', type=int, default=2, metavar='N', help='steps before them')
-    add(
-        '--device',
-        choices=['cpu', 'cuda'],
-        default='cuda' if torch.cuda.is_available() else 'cpu',
-        help='default: the GPU if there is one',
-    )
-    add(
-        '--amp',
-        nargs='?',
-        const='bfloat16',
-        choices=['bfloat16', 'float16', 'float32'],
-        help='mixed precision on a GPU; bfloat16 unless told otherwise. float32: none, '
-        'whatever the config says',
-    )
-    add('--compile', action='store_true', help='torch.compile, all that is timed')
-    add('--threads', type=int, metavar='N', help="CPU threads, torch's by default")
-    add('--json', metavar='FILE', help='write all times here')
-
-
-def parse_checked(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Command line, with the common numbers in range."""
-    args = parser.parse_args()
-    for name, least in dict(batch_size=1, steps=1, warmup=0, threads=1).items():
-        if (value := getattr(args, name)) is not None and value < least:
-            option = f'--{name.replace("_", "-")}'
-            parser.error(f'{option} must be at least {least}, got {value}')
-    return args
-
-
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(
@@ -405,12 +74,6 @@ def parse_args() -> argparse.Namespace:
         help='override entries of CONFIG2, which is CONFIG unless --vs is given',
     )
     return parse_checked(parser)
-
-
-def job_of(args: argparse.Namespace, config: str, options: dict[str, Any]) -> Job:
-    """A config to time as the common arguments say."""
-    common = (args.batch_size, args.device, args.amp, args.compile, args.threads)
-    return Job(config, options, *common)
 
 
 def jobs(args: argparse.Namespace) -> list[Job]:
