@@ -41,8 +41,12 @@ def test_ratios_of_known_times(mask_ratios):
     runs = mask_ratios.relate({k: dict(seconds=v) for k, v in seconds.items()})
     # Medians: 2, 4, 8. Pairs of MP3 and MAE: 1/4, 3/4, 2/5.
     over = runs['MP3']['over']
-    assert over['MAE'] == dict(ratio_of_medians=0.5, median_of_ratios=0.4)
-    assert over['ViT'] == dict(ratio_of_medians=0.25, median_of_ratios=0.25)
+    assert over['MAE'] == dict(
+        ratio_of_medians=0.5, median_of_ratios=0.4, ratio_of_fastest=0.25
+    )
+    assert over['ViT'] == dict(
+        ratio_of_medians=0.25, median_of_ratios=0.25, ratio_of_fastest=1.0
+    )
     assert runs['MAE']['over']['MAE']['ratio_of_medians'] == 1
     assert runs['ViT']['over']['MAE']['ratio_of_medians'] == 2
 

@@ -51,7 +51,8 @@ def report(result: dict[str, Any]) -> None:
     if ratios := result['b_over_a']:
         quote.append(
             f'B/A {ratios["ratio_of_medians"]:.3f} '
-            f'(median of pairs {ratios["median_of_ratios"]:.3f})'
+            f'(median of pairs {ratios["median_of_ratios"]:.3f}, '
+            f'fastest steps {ratios["ratio_of_fastest"]:.3f})'
         )
     print(', '.join(quote))
 
