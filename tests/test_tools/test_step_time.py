@@ -8,6 +8,7 @@ from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import ConfigDict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,6 +136,28 @@ def test_three_jobs_in_turn(timing, step_time, monkeypatch):
     assert result['b_over_a'] is None
 
 
+def test_attention_counts_on_a_cpu(timing):
+    """Two products, and five for the gradient: the first of them is made anew."""
+    query = torch.randn(2, 3, 5, 7, requires_grad=True)
+    count = timing.FlopCounterMode(
+        display=False, custom_mapping=timing.ATTENTION_OF_CPUS
+    )
+    product = 2 * (2 * 3 * 5 * 5 * 7)
+    with count:
+        answer = torch.nn.functional.scaled_dot_product_attention(query, query, query)
+        assert count.get_total_flops() == 2 * product
+        answer.sum().backward()
+    assert count.get_total_flops() == (2 + 5) * product
+
+
+def test_what_is_compiled_is_not_counted(timing, step_time, monkeypatch):
+    """And that is said before anything is timed."""
+    options = ['--device', 'cpu', '--compile', '--flops', '--batch-size', '2']
+    job = parse(step_time, monkeypatch, TINY, *options)[0]
+    with pytest.raises(ValueError, match='compile makes cannot be counted'):
+        timing.TrainStep(job).flops()
+
+
 def test_errors_cross_the_process_boundary(timing, step_time, monkeypatch):
     job = parse(step_time, monkeypatch, 'nowhere.py', '--device', 'cpu')[0]
     ours, theirs = Pipe()
@@ -154,7 +177,7 @@ def test_droppos_against_mae(tmp_path):
             *('--vs-options', 'model.backbone.arch=deit-tiny'),
             *('model.neck.embed_dim=192', 'model.neck.decoder_depth=1'),
             *('--batch-size=2', '--steps=2', '--warmup=1', f'--json={out}'),
-            *('--device=cpu', '--threads=1'),
+            *('--device=cpu', '--threads=1', '--flops'),
         ],
         cwd=tmp_path,
         capture_output=True,
@@ -176,4 +199,9 @@ def test_droppos_against_mae(tmp_path):
     assert b['peak_memory_mib'] > 5.3e6 * 4 * 4 / 2**20
     ratio = result['b_over_a']['ratio_of_medians']
     assert ratio == pytest.approx(b['median'] / a['median'])
-    assert f'B/A {ratio:.3f}' in process.stdout.splitlines()[-1]
+    quote = process.stdout.splitlines()[-1]
+    assert f'B/A {ratio:.3f}' in quote
+    # The 5.3 M parameters of the encoder see the 49 patches of an image that MAE shows
+    # it: once forward, twice backward.
+    assert 1e9 < 5.3e6 * 49 * 2 * 3 * 2 < b['flops'] < 2e10
+    assert f'operations B/A {b["flops"] / a["flops"]:.3f}' in quote

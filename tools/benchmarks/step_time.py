@@ -31,7 +31,12 @@ from mmpospretrain.engine.cli import readable_errors
 def report(result: dict[str, Any]) -> None:
     """Print what was run, a table, and a line to quote."""
     table = Table(title=conditions(result))
-    for name in ('', 's/step', 'min', 'max', 's/image', 'images/s', 'peak MiB'):
+    flops, per_image = (
+        [run['flops'] for run in result['runs']],
+        1e9 * result['batch_size'],
+    )
+    names = ('', 's/step', 'min', 'max', 's/image', 'images/s', 'peak MiB')
+    for name in (*names, 'GFLOP/image') if all(flops) else names:
         table.add_column(name, justify='right')
     quote = []
     for name, run in zip('AB', result['runs'], strict=False):
@@ -45,6 +50,7 @@ def report(result: dict[str, Any]) -> None:
             f'{run["seconds_per_image"]:.4f}',
             f'{run["images_per_second"]:.2f}',
             f'{run["peak_memory_mib"]:.0f}',
+            *([f'{run["flops"] / per_image:.2f}'] if all(flops) else []),
         )
         quote.append(f'{name} {run["seconds_per_image"]:.4f} s/image')
     Console().print(table)
@@ -54,6 +60,8 @@ def report(result: dict[str, Any]) -> None:
             f'(median of pairs {ratios["median_of_ratios"]:.3f}, '
             f'fastest steps {ratios["ratio_of_fastest"]:.3f})'
         )
+        if all(flops):
+            quote.append(f'operations B/A {flops[1] / flops[0]:.3f}')
     print(', '.join(quote))
 
 
@@ -67,6 +75,7 @@ def parse_args() -> argparse.Namespace:
     add('config', help='config file')
     add('--vs', metavar='CONFIG2', help='compare with this one, in alternating steps')
     add_common_arguments(parser)
+    add('--flops', action='store_true', help='count operations, too')
     options = dict(nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
     add('--cfg-options', **options, help='override entries of CONFIG')
     add(
@@ -89,7 +98,7 @@ def main() -> None:
     """Time, print, write."""
     args = parse_args()
     with readable_errors():
-        result = benchmark(jobs(args), args.steps, args.warmup)
+        result = benchmark(jobs(args), args.steps, args.warmup, count_flops=args.flops)
         report(result)
         if args.json:
             Path(args.json).write_text(json.dumps(result, indent=2) + '\n')

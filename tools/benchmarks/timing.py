@@ -32,10 +32,24 @@ from mmengine.runner import Runner
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
+from torch.utils.flop_counter import (
+    FlopCounterMode,
+    sdpa_backward_flop_count,
+    sdpa_flop_count,
+)
 
 from mmpospretrain.engine.cli import load_config
 
 NOISE_SIZE = 512  # pixels; crops of training fit in
+# PyTorch counts the operations of attention for GPUs alone.
+ATTENTION_OF_CPUS = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
+        lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value)
+    ),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda *shapes, **__: sdpa_backward_flop_count(*shapes[:4])
+    ),
+}
 
 
 class Job(NamedTuple):
@@ -175,7 +189,8 @@ class TrainStep:
         self.model.init_weights()
         self.model.to(job.device).train()
         self.optim_wrapper = build_optim_wrapper(self.model, optim_wrapper)
-        if options := cfg.get('compile') or job.compile:  # as MMEngine's Runner
+        self.compiled = bool(options := cfg.get('compile') or job.compile)
+        if self.compiled:  # as MMEngine's Runner
             self.model.forward = torch.compile(
                 self.model.forward, **(options if isinstance(options, dict) else {})
             )
@@ -203,6 +218,21 @@ class TrainStep:
         if self.on_gpu:
             return torch.cuda.max_memory_allocated() / 2**20
         return resident_mib('VmHWM') - self.resident
+
+    def flops(self) -> int:
+        """Operations of a step: products of matrices, convolutions, attention.
+
+        A multiplication and an addition are two. Unlike times, they are the same on
+        every machine.
+
+        Raises:
+            ValueError: If the model is compiled.
+        """
+        if self.compiled:
+            raise ValueError('--flops: what torch.compile makes cannot be counted')
+        with FlopCounterMode(display=False, custom_mapping=ATTENTION_OF_CPUS) as count:
+            self.seconds()
+        return count.get_total_flops()
 
     def _synchronize(self) -> None:
         if self.on_gpu:
@@ -269,7 +299,11 @@ def serve(connection: Connection, job: Job) -> None:
 
 
 def benchmark(
-    jobs: Sequence[Job], steps: int, warmup: int, title: str = 'timing'
+    jobs: Sequence[Job],
+    steps: int,
+    warmup: int,
+    title: str = 'timing',
+    count_flops: bool = False,
 ) -> dict[str, Any]:
     """Time one job, or several in turn.
 
@@ -278,6 +312,7 @@ def benchmark(
         steps: Steps of each that count.
         warmup: Steps of each before that.
         title: Of the progress bar.
+        count_flops: Whether operations are counted, in a step before all others.
 
     Returns:
         What ``--json`` writes: times in seconds, memory in MiB.
@@ -286,6 +321,7 @@ def benchmark(
     with Console().status('building'):
         remotes = [Remote(job) for job in jobs]
         facts = [remote('facts') for remote in remotes]
+        flops = [remote('flops') if count_flops else None for remote in remotes]
     times = interleave(
         [partial(remote, 'seconds') for remote in remotes],
         track(range(warmup + steps), title, transient=True),
@@ -302,8 +338,11 @@ def benchmark(
             seconds=seconds,
             **summarize(seconds, job.batch_size),
             peak_memory_mib=mib,
+            flops=count,
         )
-        for job, fact, seconds, mib in zip(jobs, facts, times, memory, strict=True)
+        for job, fact, seconds, mib, count in zip(
+            jobs, facts, times, memory, flops, strict=True
+        )
     ]
     return dict(
         torch=torch.__version__,
