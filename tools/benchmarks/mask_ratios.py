@@ -20,15 +20,8 @@ from mmengine.config import DictAction
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from timing import (
-    Job,
-    add_common_arguments,
-    benchmark,
-    compare,
-    conditions,
-    job_of,
-    parse_checked,
-)
+from step_time import add_common_arguments, job_of, parse_checked
+from timing import Job, benchmark, compare, conditions
 
 from mmpospretrain.checks import check_ratio
 from mmpospretrain.engine.cli import readable_errors

@@ -13,17 +13,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import DictAction
 from rich.console import Console
 from rich.table import Table
-from timing import (
-    Job,
-    add_common_arguments,
-    benchmark,
-    conditions,
-    job_of,
-    parse_checked,
-)
+from timing import Job, benchmark, conditions
 
 from mmpospretrain.engine.cli import readable_errors
 
@@ -65,6 +59,41 @@ def report(result: dict[str, Any]) -> None:
     print(', '.join(quote))
 
 
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every benchmark of steps asks for."""
+    add = parser.add_argument
+    add('--batch-size', type=int, default=8, metavar='N')
+    add('--steps', type=int, default=5, metavar='N', help='steps that count')
+    add('--warmup', type=int, default=2, metavar='N', help='steps before them')
+    add(
+        '--device',
+        choices=['cpu', 'cuda'],
+        default='cuda' if torch.cuda.is_available() else 'cpu',
+        help='default: the GPU if there is one',
+    )
+    add(
+        '--amp',
+        nargs='?',
+        const='bfloat16',
+        choices=['bfloat16', 'float16', 'float32'],
+        help='mixed precision on a GPU; bfloat16 unless told otherwise. float32: none, '
+        'whatever the config says',
+    )
+    add('--compile', action='store_true', help='torch.compile, all that is timed')
+    add('--threads', type=int, metavar='N', help="CPU threads, torch's by default")
+    add('--json', metavar='FILE', help='write all times here')
+
+
+def parse_checked(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Command line, with the common numbers in range."""
+    args = parser.parse_args()
+    for name, least in dict(batch_size=1, steps=1, warmup=0, threads=1).items():
+        if (value := getattr(args, name)) is not None and value < least:
+            option = f'--{name.replace("_", "-")}'
+            parser.error(f'{option} must be at least {least}, got {value}')
+    return args
+
+
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(
@@ -84,6 +113,12 @@ def parse_args() -> argparse.Namespace:
         help='override entries of CONFIG2, which is CONFIG unless --vs is given',
     )
     return parse_checked(parser)
+
+
+def job_of(args: argparse.Namespace, config: str, options: dict[str, Any]) -> Job:
+    """A config to time as the common arguments say."""
+    common = (args.batch_size, args.device, args.amp, args.compile, args.threads)
+    return Job(config, options, *common)
 
 
 def jobs(args: argparse.Namespace) -> list[Job]:

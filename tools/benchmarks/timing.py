@@ -8,7 +8,6 @@ of training. Model and optimizer are built as in training, learning rate unscale
 Each job runs in a process of its own, so that none sees another's memory.
 """
 
-import argparse
 import os
 import signal
 import tempfile
@@ -362,44 +361,3 @@ def conditions(result: dict[str, Any]) -> str:
         f'{result["device"]}, {result["threads"]} threads, torch '
         f'{result["torch"]}, load {result["load"]:.1f}; batch {result["batch_size"]}'
     )
-
-
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """What every benchmark of steps asks for."""
-    add = parser.add_argument
-    add('--batch-size', type=int, default=8, metavar='N')
-    add('--steps', type=int, default=5, metavar='N', help='steps that count')
-    add('--warmup', type=int, default=2, metavar='N', help='steps before them')
-    add(
-        '--device',
-        choices=['cpu', 'cuda'],
-        default='cuda' if torch.cuda.is_available() else 'cpu',
-        help='default: the GPU if there is one',
-    )
-    add(
-        '--amp',
-        nargs='?',
-        const='bfloat16',
-        choices=['bfloat16', 'float16', 'float32'],
-        help='mixed precision on a GPU; bfloat16 unless told otherwise. float32: none, '
-        'whatever the config says',
-    )
-    add('--compile', action='store_true', help='torch.compile, all that is timed')
-    add('--threads', type=int, metavar='N', help="CPU threads, torch's by default")
-    add('--json', metavar='FILE', help='write all times here')
-
-
-def parse_checked(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Command line, with the common numbers in range."""
-    args = parser.parse_args()
-    for name, least in dict(batch_size=1, steps=1, warmup=0, threads=1).items():
-        if (value := getattr(args, name)) is not None and value < least:
-            option = f'--{name.replace("_", "-")}'
-            parser.error(f'{option} must be at least {least}, got {value}')
-    return args
-
-
-def job_of(args: argparse.Namespace, config: str, options: dict[str, Any]) -> Job:
-    """A config to time as the common arguments say."""
-    common = (args.batch_size, args.device, args.amp, args.compile, args.threads)
-    return Job(config, options, *common)
