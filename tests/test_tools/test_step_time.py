@@ -151,7 +151,6 @@ def test_attention_counts_on_a_cpu(timing):
 
 
 def test_what_is_compiled_is_not_counted(timing, step_time, monkeypatch):
-    """And that is said before anything is timed."""
     options = ['--device', 'cpu', '--compile', '--flops', '--batch-size', '2']
     job = parse(step_time, monkeypatch, TINY, *options)[0]
     with pytest.raises(ValueError, match='compile makes cannot be counted'):

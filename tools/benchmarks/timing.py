@@ -95,8 +95,8 @@ def summarize(seconds: Sequence[float], batch_size: int) -> dict[str, float]:
 def compare(a: Sequence[float], b: Sequence[float]) -> dict[str, float]:
     """Time of B over time of A: of the medians, the median over pairs, of the fastest.
 
-    Work of others only ever adds to a step, so on a machine that is not idle the
-    fastest steps say most about the two.
+    Work of others only ever adds to a step, which the fastest suffer least from; but
+    of few steps one lucky one decides.
     """
     pairs = [y / x for x, y in zip(a, b, strict=True)]
     return dict(
@@ -221,8 +221,8 @@ class TrainStep:
     def flops(self) -> int:
         """Operations of a step: products of matrices, convolutions, attention.
 
-        A multiplication and an addition are two. Unlike times, they are the same on
-        every machine.
+        A multiplication and an addition are two. Unlike times, they do not depend on
+        the machine.
 
         Raises:
             ValueError: If the model is compiled.
