@@ -71,10 +71,11 @@ def test_gradient_of_the_samples(mode):
     assert (gradient.numpy() * step).sum() == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize('size', [1, 3, 7])  # fewer samples than count, and more
 @pytest.mark.parametrize('mode', ['bicubic', 'bilinear'])
-def test_on_a_grid_as_point_by_point(mode):
+def test_on_a_grid_as_point_by_point(mode, size):
     """Values and gradient, of views that reach the border and are mirrored."""
-    field = build(mode=mode)
+    field = build(size, mode)
     boxes = torch.rand(6, 2, 2).double().sort(dim=1).values.flatten(1)
     boxes[0] = WHOLE
     flipped = torch.tensor([False, True] * 3)

@@ -10,6 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
 from mmpospretrain.models import PrototypeHead
+from mmpospretrain.models.heads.prototype_head import UnitRows
 
 
 def build(**options) -> PrototypeHead:
@@ -34,6 +35,9 @@ def test_golden_logits():
         for row, logit in zip(weights['prototypes.weight'], logits, strict=True):
             cosine = row @ x / np.linalg.norm(row) / np.linalg.norm(x)
             assert logit.item() == pytest.approx(cosine, abs=1e-6)
+    taught = head.float().teach(tokens.float())
+    assert not taught.requires_grad
+    torch.testing.assert_close(taught, head(tokens.float()))
 
 
 def test_scale_of_prototypes_says_nothing():
@@ -46,6 +50,21 @@ def test_scale_of_prototypes_says_nothing():
     torch.testing.assert_close(along, torch.zeros(11), atol=1e-5, rtol=0)
     weight.data *= 7
     torch.testing.assert_close(head(tokens), before)
+
+
+def test_directions_are_pytorch_s():
+    """Values and gradients of ``F.normalize``, of a row of zeros, too."""
+    weight = torch.randn(11, 4).double()
+    weight[3] = 0
+    weight.requires_grad_()
+    directions = UnitRows.apply(weight)
+    expected = F.normalize(weight, dim=-1)
+    torch.testing.assert_close(directions, expected)
+    grad = torch.randn(11, 4).double()
+    found, wanted = (
+        torch.autograd.grad(rows, weight, grad) for rows in (directions, expected)
+    )
+    torch.testing.assert_close(found, wanted)
 
 
 def test_mixed_precision_norms_in_full():

@@ -11,6 +11,8 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 
+from mmpospretrain.models.losses.distillation import cross_entropy
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / 'tools' / 'benchmarks' / 'step_time.py'
 TINY = str(ROOT / 'configs' / 'droppos' / 'droppos_vit-tiny-p16_photoshapes.py')
@@ -139,15 +141,24 @@ def test_three_jobs_in_turn(timing, step_time, monkeypatch):
 def test_attention_counts_on_a_cpu(timing):
     """Two products, and five for the gradient: the first of them is made anew."""
     query = torch.randn(2, 3, 5, 7, requires_grad=True)
-    count = timing.FlopCounterMode(
-        display=False, custom_mapping=timing.ATTENTION_OF_CPUS
-    )
+    count = timing.FlopCounterMode(display=False, custom_mapping=timing.UNCOUNTED)
     product = 2 * (2 * 3 * 5 * 5 * 7)
     with count:
         answer = torch.nn.functional.scaled_dot_product_attention(query, query, query)
         assert count.get_total_flops() == 2 * product
         answer.sum().backward()
     assert count.get_total_flops() == (2 + 5) * product
+
+
+def test_all_products_of_a_loss_count(timing):
+    """Logits, and the gradients of answers and of prototypes."""
+    answers, prototypes = torch.randn(5, 3), torch.randn(7, 3)
+    count = timing.FlopCounterMode(display=False, custom_mapping=timing.UNCOUNTED)
+    with count:
+        cross_entropy(answers, prototypes, torch.rand(5, 7), torch.ones(5), 0.1)
+    products = 2 * (5 * 3 * 7) * 3
+    sums = 2 * (5 * 7)  # of the targets with the logits
+    assert count.get_total_flops() == products + sums
 
 
 def test_what_is_compiled_is_not_counted(timing, step_time, monkeypatch):

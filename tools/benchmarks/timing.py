@@ -40,8 +40,9 @@ from torch.utils.flop_counter import (
 from mmpospretrain.engine.cli import load_config
 
 NOISE_SIZE = 512  # pixels; crops of training fit in
-# PyTorch counts the operations of attention for GPUs alone.
-ATTENTION_OF_CPUS = {
+# What PyTorch does not count: attention on CPUs, and products added in place.
+UNCOUNTED = {
+    torch.ops.aten.addmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * b[1],
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
         lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value)
     ),
@@ -229,7 +230,7 @@ class TrainStep:
         """
         if self.compiled:
             raise ValueError('--flops: what torch.compile makes cannot be counted')
-        with FlopCounterMode(display=False, custom_mapping=ATTENTION_OF_CPUS) as count:
+        with FlopCounterMode(display=False, custom_mapping=UNCOUNTED) as count:
             self.seconds()
         return count.get_total_flops()
 

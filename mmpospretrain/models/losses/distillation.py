@@ -21,10 +21,10 @@ from mmpospretrain.checks import check_choice, check_ratio
 
 TINY = 1e-8  # of distances, whose logarithm is taken
 LEAST = 1e-30  # of the largest mass of a prototype; below, no mass is spread
-# Logits at once: 1 GB, since each chunk reads all prototypes; on a CPU less than 32 MB,
-# from where on the C library takes its memory from the system anew each time.
-CHUNK = {'cpu': 2**23 - 2**19}
+# Logits at once, since each chunk reads all prototypes: 128 MB on a CPU, else 1 GB.
+CHUNK = {'cpu': 2**25}
 LARGE_CHUNK = 2**28
+PADDING = 272  # numbers between rows of logits: see `empty_logits`
 
 
 def global_sum(values: Tensor) -> Tensor:
@@ -32,6 +32,32 @@ def global_sum(values: Tensor) -> Tensor:
     values = values.clone()
     all_reduce(values, op='sum')
     return values
+
+
+def row_products(a: Tensor, b: Tensor) -> Tensor:
+    """Product of each row with that of another matrix: (n, K) and (n, K) to (n,).
+
+    Without a matrix of what is summed, for which a CPU takes longer than for the sum.
+    """
+    with torch.autocast(a.device.type, enabled=False):  # too many to add in half
+        return torch.bmm(a[:, None], b[..., None])[:, 0, 0]
+
+
+def empty_logits(answers: Tensor, prototypes: Tensor) -> Tensor:
+    """Memory for (n, K) of answers (n, P) and prototypes (K, P).
+
+    Rows are not K apart: a power of two would put them into few lines of a CPU's cache,
+    and take products with them a fifth longer.
+    """
+    count = len(prototypes)
+    return answers.new_empty(len(answers), count + PADDING)[:, :count]
+
+
+def product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+    """Matrix product into memory that is there; in half precision under autocast."""
+    if torch.is_autocast_enabled(a.device.type):
+        return out.copy_(a @ b)  # no autocast looks at `out`
+    return torch.mm(a, b, out=out)
 
 
 def sinkhorn(
@@ -52,9 +78,10 @@ def sinkhorn(
     Returns:
         (n, K) float32, rows sum to 1; columns nearly to n / K over all processes.
     """
-    shares = logits.detach().to(torch.float32, copy=not inplace).div_(temperature)
-    highest = shares.amax(dim=1, keepdim=True)
-    shares.sub_(highest).exp_()
+    shares = logits.detach().to(torch.float32, copy=not inplace)
+    highest = shares.amax(dim=1, keepdim=True).div_(temperature)
+    scale = shares.new_full((), 1 / temperature)
+    torch.addcmul(-highest, shares, scale, out=shares).exp_()  # one pass, not two
     rows = (highest[:, 0] - global_max(highest)).exp()
     # Only the factors of rows and columns change; a product with the matrix reads it
     # once, and nothing of its size is made.
@@ -128,11 +155,14 @@ class PrototypeCrossEntropy(torch.autograd.Function):
         largest = weight.max() if len(weight) else weight.new_ones(())
         device = answers.device.type
         rows = max(1, CHUNK.get(device, LARGE_CHUNK) // len(prototypes))
+        # Of all chunks the same memory: a CPU takes long to get as much.
+        scratch = empty_logits(answers[:rows], prototypes)
         chunks = (x.split(rows) for x in (answers, targets, weight, grad_answers))
         for answer, target, share, grad in zip(*chunks, strict=True):
-            logits = F.linear(answer / temperature, prototypes).to(weight)
+            logits = scratch[: len(answer)]
+            product(answer / temperature, prototypes.T, out=logits)
             logits.sub_(logits.amax(dim=1, keepdim=True))
-            agreement = (target * logits).sum(dim=1)
+            agreement = row_products(target, logits)
             mass = logits.exp_().sum(dim=1)
             certain = target.sum(dim=1)
             total += (share * (certain * mass.log() - agreement)).sum()
@@ -140,7 +170,7 @@ class PrototypeCrossEntropy(torch.autograd.Function):
             # or beside them: float16 has no numbers as small as theirs.
             scale = (certain / mass)[:, None]
             torch.addcmul(target, logits, scale, value=-1, out=logits)
-            grad.copy_((logits @ prototypes) * (share / -temperature)[:, None])
+            product(logits, prototypes, out=grad).mul_((share / -temperature)[:, None])
             answer = answer * (share / -largest)[:, None]
             if torch.is_autocast_enabled(device):
                 grad_prototypes += logits.T @ answer

@@ -3,7 +3,7 @@
 PosField, Sec. 3.2. A box is (x1, y1, x2, y2) in the image's own square [0, 1]².
 
 Letters: V views, R rows and C columns of patches, N = R · C, F samples of the field
-along each side, D embedding width.
+along each side, T of which count at a place, D embedding width.
 """
 
 import torch
@@ -14,7 +14,7 @@ from mmpospretrain.checks import check_at_least, check_choice
 
 from .grid import GridSize
 
-MODES = ('bicubic', 'bilinear')
+MODES = {'bicubic': 4, 'bilinear': 2}  # how many samples along a side count at a place
 
 
 def patch_centres(boxes: Tensor, flipped: Tensor, grid_size: GridSize) -> Tensor:
@@ -88,14 +88,19 @@ class PositionField(nn.Module):
             (V, N, D), row-major.
         """
         centres = patch_centres(boxes, flipped, grid_size).unflatten(1, grid_size)
-        across = self._weights(centres[:, 0, :, 0])  # (V, C, F)
-        down = self._weights(centres[:, :, 0, 1])  # (V, R, F)
-        # Rows and columns apart, as products: faster than point by point, and without
-        # the gradient of grid_sample, which is not deterministic on GPUs.
-        with torch.autocast(boxes.device.type, enabled=False):
-            lines = torch.tensordot(down, self._wide_samples(), dims=1)  # (V, R, F, D)
-            found = across[:, None] @ lines  # (V, R, C, D)
-        return found.flatten(1, 2).to(self.samples)
+        across, cols = self._taps(centres[:, 0, :, 0])  # (V, C, T)
+        down, rows = self._taps(centres[:, :, 0, 1])  # (V, R, T)
+        # The T x T samples around each patch, (V, R, C, T, T). As a bag of embeddings,
+        # since the gradient of grid_sample is not deterministic on GPUs.
+        weights = down[:, :, None, :, None] * across[:, None, :, None, :]
+        samples = rows[:, :, None, :, None] * self.size + cols[:, None, :, None, :]
+        found = F.embedding_bag(
+            samples.flatten(3).flatten(0, 2),
+            self._wide_samples().flatten(0, 1),
+            per_sample_weights=weights.flatten(3).flatten(0, 2),
+            mode='sum',
+        )  # (V·N, D)
+        return found.unflatten(0, (len(boxes), -1)).to(self.samples)
 
     def pos_embed(self, grid_size: GridSize) -> Tensor:
         """Positions of a whole image: an ordinary embedding (1, N, D)."""
@@ -107,12 +112,21 @@ class PositionField(nn.Module):
         # Places want more digits than half precision has.
         return self.samples.to(torch.promote_types(self.samples.dtype, torch.float32))
 
-    def _weights(self, places: Tensor) -> Tensor:
-        """What the samples along a side count at places of [0, 1]: (V, n, F)."""
+    def _taps(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Samples along a side that count at places of [0, 1].
+
+        Args:
+            places: (V, n).
+
+        Returns:
+            What they count, and which they are: (V, n, T), of T neighbours.
+        """
         like = self._wide_samples()
         one_each = torch.eye(self.size, dtype=like.dtype, device=like.device)
         points = torch.stack((places, torch.full_like(places, 0.5)), dim=-1)
-        return self._sample(one_each[:, None], points)  # of maps 1 x F
+        counts = self._sample(one_each[:, None], points)  # of maps 1 x F: (V, n, F)
+        which = counts.abs().topk(min(MODES[self.mode], self.size), dim=-1).indices
+        return counts.gather(-1, which), which
 
     def _sample(self, maps: Tensor, points: Tensor) -> Tensor:
         """Values (…, M) of maps (M, rows, cols) at points (…, 2)."""

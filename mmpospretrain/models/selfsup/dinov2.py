@@ -284,7 +284,7 @@ class DINOv2(TeacherStudent):
             num_images: B.
         """
         with torch.no_grad():
-            targets = self.targets['cls'](self.target_heads['cls'](taught))
+            targets = self.targets['cls'](self.target_heads['cls'].teach(taught))
             entropy, kl = target_statistics(targets)
             rank = feature_rank(taught)
         head = self.heads['cls']
@@ -322,7 +322,7 @@ class DINOv2(TeacherStudent):
         view, patch = (ids.to(learnt.device) for ids in mask.nonzero(as_tuple=True))
         with torch.no_grad():
             head = self.target_heads[kind]
-            targets = self.targets[kind](head(taught[view, patch + 1]))  # (n, K)
+            targets = self.targets[kind](head.teach(taught[view, patch + 1]))  # (n, K)
         head = self.heads[kind]
         answers = head.answers(learnt[view, patch + 1])
         return ibot_loss(answers, head.directions(), targets, weight, self.temperature)
