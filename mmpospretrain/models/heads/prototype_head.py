@@ -107,7 +107,17 @@ class PrototypeHead(BaseModule):
         return F.linear(self.answers(tokens), self.directions())
 
     @torch.no_grad()
-    def teach(self, tokens: Tensor) -> Tensor:
-        """Logits of a teacher, without gradient: (n, D) to (n, K) float32."""
+    def teach(self, tokens: Tensor, memory: Tensor | None = None) -> Tensor:
+        """Logits of a teacher, without gradient.
+
+        Args:
+            tokens: (n, D).
+            memory: Of :func:`empty_logits`, for n or more, where the logits shall be.
+
+        Returns:
+            (n, K) float32.
+        """
         answers, directions = self.answers(tokens), self.directions()
-        return product(answers, directions.T, out=empty_logits(answers, directions))
+        if memory is None:
+            memory = empty_logits(len(answers), directions)
+        return product(answers, directions.T, out=memory[: len(answers)])

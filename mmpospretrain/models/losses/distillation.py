@@ -43,14 +43,14 @@ def row_products(a: Tensor, b: Tensor) -> Tensor:
         return torch.bmm(a[:, None], b[..., None])[:, 0, 0]
 
 
-def empty_logits(answers: Tensor, prototypes: Tensor) -> Tensor:
-    """Memory for (n, K) of answers (n, P) and prototypes (K, P).
+def empty_logits(count: int, prototypes: Tensor) -> Tensor:
+    """Memory for (n, K) logits of n answers; prototypes are (K, P).
 
     Rows are not K apart: a power of two would put them into few lines of a CPU's cache,
     and take products with them a fifth longer.
     """
-    count = len(prototypes)
-    return answers.new_empty(len(answers), count + PADDING)[:, :count]
+    width = len(prototypes)
+    return prototypes.new_empty(count, width + PADDING)[:, :width]
 
 
 def product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
@@ -156,7 +156,7 @@ class PrototypeCrossEntropy(torch.autograd.Function):
         device = answers.device.type
         rows = max(1, CHUNK.get(device, LARGE_CHUNK) // len(prototypes))
         # Of all chunks the same memory: a CPU takes long to get as much.
-        scratch = empty_logits(answers[:rows], prototypes)
+        scratch = empty_logits(min(rows, len(answers)), prototypes)
         chunks = (x.split(rows) for x in (answers, targets, weight, grad_answers))
         for answer, target, share, grad in zip(*chunks, strict=True):
             logits = scratch[: len(answer)]

@@ -27,7 +27,13 @@ from mmpospretrain.checks import check_at_least, check_ratio
 from mmpospretrain.registry import MODELS
 
 from ..backbones.position_vit import PositionViT
-from ..losses.distillation import TeacherTargets, dino_loss, ibot_loss, koleo_loss
+from ..losses.distillation import (
+    TeacherTargets,
+    dino_loss,
+    empty_logits,
+    ibot_loss,
+    koleo_loss,
+)
 from ..positions import GridSize, box_mask, to_grid_size
 from .teacher_student import TeacherStudent
 
@@ -172,8 +178,15 @@ class DINOv2(TeacherStudent):
         )
         cls = torch.cat((learnt[:, 0], *others))  # (all V·B, D)
         losses = self.compare_views(taught[:, 0], cls, len(data_samples))
+        # Where the teacher's logits are, of one kind after the other: up to 1 GB, which
+        # a CPU takes long to get.
+        most = max(int(mask.sum()) for mask in masks.values())
+        prototypes = self.heads['content'].prototypes.weight.detach().float()
+        memory = empty_logits(most, prototypes)
         for kind, mask in masks.items():
-            losses[f'loss_{kind}'] = self.compare_patches(kind, taught, learnt, mask)
+            losses[f'loss_{kind}'] = self.compare_patches(
+                kind, taught, learnt, mask, memory
+            )
         return losses
 
     def _check_views(
@@ -306,7 +319,7 @@ class DINOv2(TeacherStudent):
         )
 
     def compare_patches(
-        self, kind: str, taught: Tensor, learnt: Tensor, mask: Tensor
+        self, kind: str, taught: Tensor, learnt: Tensor, mask: Tensor, memory: Tensor
     ) -> Tensor:
         """Loss of the masked patches, which alone go through the head of their kind.
 
@@ -315,14 +328,15 @@ class DINOv2(TeacherStudent):
             taught: (V·B, 1 + N, D) of the teacher.
             learnt: (V·B, 1 + N, D) of the student.
             mask: (V·B, N) bool, on the CPU.
+            memory: (n or more, K), which is overwritten.
         """
         # As in the released code, a mean over all views, of which some have none.
         weight = 1 / (mask.sum(dim=1, keepdim=True).clamp(min=1) * len(mask))
         weight = weight.expand(mask.shape)[mask].to(learnt)  # (n,)
         view, patch = (ids.to(learnt.device) for ids in mask.nonzero(as_tuple=True))
         with torch.no_grad():
-            head = self.target_heads[kind]
-            targets = self.targets[kind](head.teach(taught[view, patch + 1]))  # (n, K)
+            logits = self.target_heads[kind].teach(taught[view, patch + 1], memory)
+            targets = self.targets[kind](logits)  # (n, K)
         head = self.heads[kind]
         answers = head.answers(learnt[view, patch + 1])
         return ibot_loss(answers, head.directions(), targets, weight, self.temperature)
