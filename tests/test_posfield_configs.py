@@ -81,7 +81,8 @@ def test_pre_training_of_the_paper(path):
     assert cfg.optim_wrapper.optimizer.lr == 2e-3
     assert cfg.auto_scale_lr == dict(enable=True, base_batch_size=1024, rule='sqrt')
     assert cfg.param_scheduler[0].end == cfg.param_scheduler[1].begin == 10
-    assert 'constructor' not in cfg.optim_wrapper  # one lr for all layers
+    # One lr for all layers.
+    assert cfg.optim_wrapper.constructor == 'mmpospretrain.MergedGroupsConstructor'
     assert 'lr_mult' not in str(cfg.optim_wrapper.paramwise_cfg)
     decay = hook(cfg, 'WeightDecayScheduleHook')
     assert (decay.start, decay.end, decay.shape) == (0.04, 0.4, 'cosine')

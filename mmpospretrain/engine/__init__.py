@@ -3,6 +3,13 @@
 from . import hooks
 from .atomic_backend import AtomicLocalBackend
 from .layer_decay import LayerDecayConstructor
+from .merged_groups import MergedGroupsConstructor
 from .runner import PretrainRunner
 
-__all__ = ['AtomicLocalBackend', 'LayerDecayConstructor', 'PretrainRunner', 'hooks']
+__all__ = [
+    'AtomicLocalBackend',
+    'LayerDecayConstructor',
+    'MergedGroupsConstructor',
+    'PretrainRunner',
+    'hooks',
+]

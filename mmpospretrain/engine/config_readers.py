@@ -109,6 +109,7 @@ PARAMWISE = {
     'DefaultOptimWrapperConstructor': _PARAMWISE,
     'LayerDecayConstructor': _PARAMWISE | {'layer_decay_rate'},
     'LearningRateDecayOptimWrapperConstructor': _PARAMWISE | {'layer_decay_rate'},
+    'MergedGroupsConstructor': _PARAMWISE,
 }
 
 # Other names are the user's own, but a near miss of one of these is a mistake: a second

@@ -132,7 +132,7 @@ class PretrainRunner(Runner):
         base = auto_scale_lr['base_batch_size']
         batch = per_gpu * self.world_size * accumulation
         factor = LR_RULES[rule](batch / base)
-        base_lr = optim_wrapper.param_groups[-1]['lr']  # without any layer's decay
+        base_lr = optim_wrapper.optimizer.defaults['lr']
         for group in optim_wrapper.param_groups:
             group['lr'] *= factor
         images = per_gpu * self.world_size  # of an iteration, accumulated or not
