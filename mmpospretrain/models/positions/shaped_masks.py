@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .grid import GridSize
 
-SHAPES = 32  # of an image: far more than are ever needed
+SHAPES = 32  # of an image, a bit for each: far more than are ever needed
 SMALLEST = 4  # patches of a box, as in BEiT's released code and DINOv2's
 ASPECT = 0.3  # of a box at the least, height over width; 1 / .3 at the most
 
@@ -45,7 +45,7 @@ def box_mask(
             strict=True,
         )
     ]
-    return _lay(inside[0][..., :, None] & inside[1][..., None, :], counts, generator)
+    return _lay(inside[0][..., None] & inside[1][:, None], counts, generator)
 
 
 def cross_mask(
@@ -57,27 +57,41 @@ def cross_mask(
     rows, cols = (
         _segment(one, most, draw) for most, draw in zip(grid_size, draws, strict=True)
     )
-    return _lay(rows[..., :, None] | cols[..., None, :], counts, generator)
+    return _lay(rows[..., None] | cols[:, None], counts, generator)
 
 
 def _segment(length: Tensor, most: int, draw: Tensor) -> Tensor:
-    """Places of a side that are in segments, anywhere: (B, S) to bool (B, S, most)."""
+    """Segments (B, S) of a side, anywhere.
+
+    Returns:
+        (B, most) long: of every place the segments that it is in, a bit for each.
+    """
     length = length.round().clamp(1, most)
     first = (draw * (most - length + 1)).floor()
     place = torch.arange(most)
-    return (place >= first[..., None]) & (place < (first + length)[..., None])
+    inside = (place >= first[..., None]) & (place < (first + length)[..., None])
+    return (inside << torch.arange(SHAPES)[:, None]).sum(1)
 
 
 def _lay(covers: Tensor, counts: Tensor, generator: torch.Generator | None) -> Tensor:
-    """The patches that shapes (B, S, R, C) cover first, as many as wanted: (B, N)."""
-    covers = covers.flatten(2)
-    batch_size, number, num = covers.shape
-    turn = torch.arange(number)[:, None]
-    first = torch.where(covers, turn, number).amin(1)  # (B, N), number: by none
+    """The patches that shapes cover first, as many as wanted.
+
+    Args:
+        covers: (B, R, C) long: of every patch the shapes that it is in, a bit for each.
+        counts: As of :func:`box_mask`.
+        generator: Likewise.
+
+    Returns:
+        (B, N) bool, True = masked.
+    """
+    covers = covers.flatten(1)
+    lowest = (covers & -covers).double().log2()  # the first of its shapes
+    first = torch.where(covers > 0, lowest, SHAPES)
+    batch_size, num = covers.shape
     noise = torch.rand(batch_size, num + 1, generator=generator)
     # The last shape is cut from its top or from its bottom; where shapes do not
     # suffice, chance decides.
     place = torch.arange(num) / num
     place = torch.where(noise[:, :1] < 0.5, place, 1 - place)
-    rank = first + torch.where(first < number, place, noise[:, 1:])
+    rank = first + torch.where(first < SHAPES, place, noise[:, 1:])
     return rank.argsort(1).argsort(1) < counts[:, None]
