@@ -38,8 +38,9 @@ class Model(nn.Module):
         )
 
     def loss(self, x):
-        answers = self.teacher(x)
-        targets = self.one(answers) + self.more['centered'](2 * answers)
+        answers, prototypes = self.teacher(x), torch.eye(K)
+        targets = self.one(answers, prototypes).dense()
+        targets = targets + self.more['centered'](2 * answers, prototypes).dense()
         return -(targets * self.student(x).log_softmax(-1)).sum(-1).mean()
 
 

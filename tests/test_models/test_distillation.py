@@ -12,12 +12,15 @@ from torch.nn import functional as F
 
 from mmpospretrain.models.losses import distillation
 from mmpospretrain.models.losses.distillation import (
-    Center,
+    Targets,
     TeacherTargets,
+    by_gaps,
+    by_products,
     cross_entropy,
     dino_loss,
     ibot_loss,
     koleo_loss,
+    similarities,
     sinkhorn,
 )
 
@@ -41,6 +44,14 @@ def random_targets(*shape: int) -> Tensor:
     return torch.randn(*shape, K).softmax(-1)
 
 
+def as_targets(dense: Tensor) -> Targets:
+    return Targets(dense, dense.new_ones(dense.shape[-1]))
+
+
+def unit(*shape: int) -> Tensor:
+    return F.normalize(torch.randn(*shape), dim=-1)
+
+
 @pytest.fixture(autouse=True)
 def seed() -> None:
     torch.manual_seed(0)
@@ -48,69 +59,83 @@ def seed() -> None:
 
 def test_sinkhorn():
     """Row by row and column by column in float64."""
-    logits = torch.randn(12, K)
-    shares = np.exp(logits.double().numpy() / 0.5)
+    given = (torch.randn(12, K) / 0.5).exp()
+    shares = given.double().numpy().copy()
     for _ in range(3):
         for column in range(K):
             shares[:, column] /= shares[:, column].sum()
         for row in range(12):
             shares[row] /= shares[row].sum()
-    targets = sinkhorn(logits, 0.5)
-    np.testing.assert_allclose(targets, shares, rtol=1e-5)
-    assert targets.dtype == torch.float32
-
-
-def test_sinkhorn_in_place():
-    logits = torch.randn(12, K)
-    kept = logits.clone()
-    targets = sinkhorn(logits, 0.5)
-    assert torch.equal(logits, kept)
-    overwritten = sinkhorn(logits, 0.5, inplace=True)
-    assert overwritten.data_ptr() == logits.data_ptr()
-    assert torch.equal(overwritten, targets)
-    half = kept.bfloat16()
-    sinkhorn(half, 0.5, inplace=True)  # has to be copied anyway
-    assert torch.equal(half, kept.bfloat16())
+    targets = sinkhorn(given)
+    assert targets.matrix is given  # 1 GB, at 65,536 prototypes
+    np.testing.assert_allclose(targets.dense(), shares, rtol=1e-5)
+    assert targets.dense().dtype == torch.float32
 
 
 def test_sinkhorn_spreads_evenly():
     """All want the first prototype, and it cannot be."""
     logits = torch.rand(300, K) + torch.tensor([5.0] + [0] * (K - 1))
-    targets = sinkhorn(logits, 0.2, iterations=50)
+    targets = sinkhorn((logits / 0.2).exp(), iterations=50).dense()
     torch.testing.assert_close(targets.sum(1), torch.ones(300))
     torch.testing.assert_close(
         targets.sum(0), torch.full((K,), 300 / K), rtol=1e-3, atol=0
     )
 
 
-def test_sinkhorn_in_extremes():
-    """Logits far apart, in half precision too, give no NaN."""
-    logits = torch.zeros(4, K, dtype=torch.bfloat16)
-    logits[0, 0], logits[1] = 60, -60
-    targets = sinkhorn(logits, 0.04)
-    torch.testing.assert_close(targets.sum(1), torch.ones(4))
-    wild = sinkhorn(10 * torch.randn(8, 64), 0.04)
-    torch.testing.assert_close(wild.sum(1), torch.ones(8))
-    assert sinkhorn(torch.zeros(0, K), 0.04).shape == (0, K)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('method', ['sinkhorn', 'centering'])
+def test_targets_in_extremes(method, dtype):
+    """Answers and prototypes that all point one way or the opposite give no NaN."""
+    one = unit(1, 8)
+    answers = one * torch.tensor([1.0, -1, -1, -1, 1, -1])[:, None]
+    make = TeacherTargets(512, method, temperature=0.04)
+    for signs in (torch.ones(512), torch.ones(512).index_fill(0, torch.tensor(0), -1)):
+        with torch.autocast('cpu', torch.bfloat16, enabled=dtype == torch.bfloat16):
+            targets = make(answers, one * signs[:, None])
+        assert targets.matrix.dtype == dtype
+        torch.testing.assert_close(targets.dense().sum(1), torch.ones(6))
+    assert sinkhorn(torch.zeros(0, K)).dense().shape == (0, K)
+    assert sinkhorn(torch.zeros(0, K)).columns.isfinite().all()
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
+def test_similarities(dtype):
+    """In half precision, near 0, where most of the mass is, errors are small."""
+    answers, prototypes = unit(30, 16), unit(512, 16)
+    prototypes[:30] = answers
+    expected = (answers.double() @ prototypes.double().T - 1) / 0.04
+    mixed = dtype != torch.float32
+    with torch.autocast('cpu', dtype if mixed else torch.bfloat16, enabled=mixed):
+        found = similarities(answers, prototypes, 0.04)
+        memory = torch.zeros_like(found)
+        again = similarities(answers, prototypes, 0.04, out=memory)
+    assert found.dtype == (dtype if dtype == torch.bfloat16 else torch.float32)
+    assert torch.equal(found, again)
+    assert torch.equal(memory, found) == (dtype != torch.bfloat16)
+    error = 2 * torch.finfo(dtype).eps * (1 / 0.04)
+    torch.testing.assert_close(found.double(), expected, rtol=error, atol=error)
 
 
 def test_center():
     """Over the steps, with a batch in two parts in the second."""
-    center = Center(K, momentum=0.9)
-    batches = torch.randn(3, 8, K)
+    make = TeacherTargets(K, 'centering', temperature=0.04, momentum=0.9)
+    center, prototypes = make.center, unit(K, 3)
+    batches = torch.stack([unit(8, 3) for _ in range(3)])
     expected = np.zeros(K)
     for step, batch in enumerate(batches):
         parts = batch.split(4) if step == 1 else [batch]
         for part in parts:
-            targets = center(part, 0.04)
-            wanted = softmax((part.double().numpy() - expected) / 0.04)
+            logits = (part.double() @ prototypes.double().T).numpy()
+            wanted = softmax((logits - expected) / 0.04)
+            targets = make(part, prototypes).dense()
             np.testing.assert_allclose(targets, wanted, rtol=1e-3, atol=1e-6)
         center.follow()
-        expected = 0.9 * expected + 0.1 * batch.double().numpy().mean(0)
+        logits = (batch.double() @ prototypes.double().T).numpy()
+        expected = 0.9 * expected + 0.1 * logits.mean(0)
         np.testing.assert_allclose(center.center, expected, rtol=1e-4, atol=1e-6)
     before = center.center.clone()
     center.follow()  # nothing was seen
-    center.eval()(batches[0], 0.04)
+    make.eval()(batches[0], prototypes)
     center.follow()  # nor in evaluation
     assert torch.equal(center.center, before)
     assert set(center.state_dict()) == {'center'}
@@ -131,6 +156,18 @@ def test_dino(views):
     assert loss.item() == pytest.approx(np.mean(terms), rel=1e-5)
 
 
+def test_dino_of_one_view_of_the_teacher():
+    """Which the student has nothing to learn of, itself."""
+    logits, targets = torch.randn(3, 4, K), random_targets(1, 4)
+    terms = [
+        numpy_cross_entropy(logits[s, image], targets[0, image], 0.1)
+        for s in (1, 2)
+        for image in range(4)
+    ]
+    loss = dino_loss(logits, torch.eye(K), targets)
+    assert loss.item() == pytest.approx(np.mean(terms), rel=1e-5)
+
+
 def test_ibot():
     logits, targets = torch.randn(6, K), random_targets(6)
     per_patch = torch.tensor([0.5, 0.5, 0.25, 0.25, 0.25, 0.25])  # images of 2 and 4
@@ -139,43 +176,53 @@ def test_ibot():
         numpy_cross_entropy(a, b, 0.1) for a, b in zip(logits, targets, strict=True)
     ]
     expected = (np.mean(losses[:2]) + np.mean(losses[2:]) + 0) / 3
-    found = ibot_loss(logits, torch.eye(K), targets, weight)
+    found = ibot_loss(logits, torch.eye(K), as_targets(targets), weight)
     assert found.item() == pytest.approx(expected, rel=1e-5)
-    assert ibot_loss(logits[:0], torch.eye(K), targets[:0], weight[:0]).item() == 0
+    nothing = as_targets(targets[:0])
+    assert ibot_loss(logits[:0], torch.eye(K), nothing, weight[:0]).item() == 0
 
 
+@pytest.mark.parametrize('how', [by_gaps, by_products])
 @pytest.mark.parametrize('chunk', [1, 4 * K, 1000])
-def test_gradient_of_cross_entropy(monkeypatch, chunk):
-    """Against PyTorch's own, chunk by chunk, and by finite differences."""
+def test_gradient_of_cross_entropy(monkeypatch, how, chunk):
+    """Against PyTorch's own, chunk by chunk."""
     monkeypatch.setitem(distillation.CHUNK, 'cpu', chunk)
-    answers = torch.randn(10, 3, dtype=torch.float64, requires_grad=True)
-    prototypes = torch.randn(K, 3, dtype=torch.float64, requires_grad=True)
-    targets, weight = 2 * random_targets(10).double(), torch.rand(10).double()
-    loss = cross_entropy(answers, prototypes, targets, weight, 0.3)
+    answers = unit(10, 3).double().requires_grad_()
+    prototypes = unit(K, 3).double().requires_grad_()
+    weight = torch.rand(10).double()
+    targets = Targets(torch.rand(10, K).double(), torch.rand(K).double())
+    found = how(answers.detach(), prototypes.detach(), targets, weight, 0.3)
     logits = answers @ prototypes.T / 0.3
-    plain = -(weight[:, None] * targets * logits.log_softmax(1)).sum()
-    torch.testing.assert_close(loss, plain)
-    inputs = (answers, prototypes)
-    found = torch.autograd.grad(3 * loss, inputs)
-    for a, b in zip(found, torch.autograd.grad(3 * plain, inputs), strict=True):
+    plain = -(weight[:, None] * targets.dense() * logits.log_softmax(1)).sum()
+    gradients = torch.autograd.grad(plain, (answers, prototypes))
+    for a, b in zip(found, (plain, *gradients), strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_cross_entropy_is_differentiable():
+    """By finite differences, and times whatever comes after it."""
+    inputs = unit(10, 3).double(), unit(K, 3).double()
+    inputs = [x.requires_grad_() for x in inputs]
+    targets, weight = as_targets(random_targets(10).double()), torch.rand(10).double()
     assert torch.autograd.gradcheck(
-        lambda a, b: cross_entropy(a, b, targets, weight, 0.3), inputs
+        lambda a, b: 3 * cross_entropy(a, b, targets, weight, 0.3), inputs
     )
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_cross_entropy_in_mixed_precision(dtype):
     """Products in half precision, which loses no weights, however small they are."""
-    answers = F.normalize(torch.randn(32, 16), dim=1).requires_grad_()
-    prototypes = F.normalize(torch.randn(4096, 16), dim=1).requires_grad_()
-    targets = torch.randn(32, 4096).softmax(-1)
+    answers, prototypes = unit(32, 16).requires_grad_(), unit(4096, 16).requires_grad_()
+    make = TeacherTargets(4096)
+    taught = unit(32, 16), unit(4096, 16)
     weight = torch.rand(32) / (256 * 59)
     results = []
     for enabled in (False, True):
         with torch.autocast('cpu', dtype, enabled=enabled):
+            targets = make(*taught)
             loss = cross_entropy(answers, prototypes, targets, weight, 0.1)
-        results.append((loss, *torch.autograd.grad(loss, (answers, prototypes))))
+        gradients = torch.autograd.grad(loss, (answers, prototypes))
+        results.append((targets.dense(), loss, *gradients))
     for full, mixed in zip(*results, strict=True):
         assert mixed.dtype == torch.float32
         assert not torch.equal(full, mixed)
@@ -187,9 +234,10 @@ def test_sinkhorn_in_mixed_precision(dtype):
     """A teacher that leans to one prototype gives factors of any size."""
     logits = 0.2 * torch.rand(16, 512)
     logits[:, 0] += 0.8
+    shares = (logits / 0.04).exp()
     with torch.autocast('cpu', dtype):
-        mixed = sinkhorn(logits, 0.04)
-    assert torch.equal(mixed, sinkhorn(logits, 0.04))
+        mixed = sinkhorn(shares)
+    assert torch.equal(mixed.dense(), sinkhorn(shares).dense())
 
 
 def test_koleo():
@@ -247,10 +295,15 @@ def everything(part: int | None) -> list[Tensor]:
     As trained: the gradients of the processes are averaged.
     """
     torch.manual_seed(1)
-    model = nn.Linear(4, K).double()
-    teacher = nn.Linear(4, K).double()
+    model = nn.Linear(4, 5).double()
+    teacher = nn.Linear(4, 5).double()
     makers = [TeacherTargets(K, method) for method in ('sinkhorn', 'centering')]
-    prototypes = nn.Parameter(torch.randn(K, K).double())
+    prototypes = nn.Parameter(unit(K, 5).double())
+    taught = unit(K, 5).double()
+
+    def say(said: Tensor) -> Tensor:
+        return F.normalize(said, dim=-1)
+
     results = []
     for _ in range(2):
         images, patches = torch.randn(3, 8, 4).double(), torch.randn(8, 6, 4).double()
@@ -262,11 +315,12 @@ def everything(part: int | None) -> list[Tensor]:
         weight = per_patch.expand(masked.shape)[masked]
         total = koleo_loss(images[0] @ model.weight.T).double()
         for make in makers:
-            targets = make(teacher(images[:2].flatten(0, 1))).unflatten(0, (2, -1))
-            total = total + dino_loss(model(images), prototypes, targets)
-            wanted = make(teacher(patches[masked]))
+            targets = make(say(teacher(images[:2].flatten(0, 1))), taught).dense()
+            targets = targets.unflatten(0, (2, -1))
+            total = total + dino_loss(say(model(images)), prototypes, targets)
+            wanted = make(say(teacher(patches[masked])), taught)
             total = total + ibot_loss(
-                model(patches[masked]), prototypes, wanted, weight
+                say(model(patches[masked])), prototypes, wanted, weight
             )
             make.follow()
         gradients = torch.autograd.grad(total, [*model.parameters(), prototypes])

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from mmpospretrain.models import FieldViT, PosField
 from mmpospretrain.models.positions import draw_scales, move_views
-from mmpospretrain.models.selfsup.posfield import Places
 
 
 def make(**kwargs) -> PosField:
@@ -133,9 +132,9 @@ def test_views_of_an_image_move_together():
     model = make()
 
     def located() -> Tensor:
-        places = model.locate(inputs, samples)
-        assert [len(x.boxes) for x in places] == [len(views) for views in inputs]
-        boxes = [x.boxes.unflatten(0, (-1, 4)) for x in places]
+        boxes, _ = model.move(inputs, samples)
+        assert [len(x) for x in boxes] == [len(views) for views in inputs]
+        boxes = [x.unflatten(0, (-1, 4)) for x in boxes]
         return torch.cat(boxes).transpose(0, 1)  # (B, all V, 4)
 
     one, other = located(), located()
@@ -156,7 +155,9 @@ def test_whole_images(size, field_mode):
     move_on(model)
     images = torch.randn(2, 3, *size)
     whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(2, -1)
-    place = Places(whole, torch.zeros(2, dtype=torch.bool))
+    place = model.backbone.field.places(
+        whole, torch.zeros(2, dtype=torch.bool), tuple(side // 16 for side in size)
+    )
     (expected,) = model.backbone(images)
     found = model.encode(model.backbone, images, place)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
@@ -173,12 +174,16 @@ def test_mirrored_views():
     )
     boxes = torch.tensor([[0.1, 0.2, 0.5, 0.9], [0.0, 0.3, 0.7, 0.6]])
     flipped = torch.tensor([False, False])
-    one = model.encode(model.backbone, plain, Places(boxes, flipped))
-    other = model.encode(model.backbone, mirrored, Places(boxes, ~flipped))
+
+    def encode(images: Tensor, flipped: Tensor) -> Tensor:
+        place = model.backbone.field.places(boxes, flipped, (6, 4))
+        return model.encode(model.backbone, images, place)
+
+    one, other = encode(plain, flipped), encode(mirrored, ~flipped)
     torch.testing.assert_close(other[:, 0], one[:, 0], rtol=1e-5, atol=1e-5)
     patches = one[:, 1:].unflatten(1, (6, 4)).flip(2).flatten(1, 2)
     torch.testing.assert_close(other[:, 1:], patches, rtol=1e-5, atol=1e-5)
-    wrong = model.encode(model.backbone, mirrored, Places(boxes, flipped))
+    wrong = encode(mirrored, flipped)
     assert (wrong[:, 0] - one[:, 0]).abs().max() > 1e-2
 
 
@@ -197,7 +202,7 @@ def test_masked_in_content_or_in_position(monkeypatch):
     assert all(mask.any() for mask in masks.values())
     patches, _ = model.backbone.patchify(inputs[0])
     places = model.locate(inputs, samples)[0]
-    positions = model.backbone.field.on_grid(*places, (6, 4))
+    positions = model.backbone.field.at_places(places)
     for view, patch in np.ndindex(6, 24):
         content, position = patches[view, patch], positions[view, patch]
         if masks['content'][view, patch]:

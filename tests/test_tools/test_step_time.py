@@ -11,7 +11,7 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 
-from mmpospretrain.models.losses.distillation import cross_entropy
+from mmpospretrain.models.losses.distillation import Targets, cross_entropy
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / 'tools' / 'benchmarks' / 'step_time.py'
@@ -155,7 +155,8 @@ def test_all_products_of_a_loss_count(timing):
     answers, prototypes = torch.randn(5, 3), torch.randn(7, 3)
     count = timing.FlopCounterMode(display=False, custom_mapping=timing.UNCOUNTED)
     with count:
-        cross_entropy(answers, prototypes, torch.rand(5, 7), torch.ones(5), 0.1)
+        targets = Targets(torch.rand(5, 7), torch.ones(7))
+        cross_entropy(answers, prototypes, targets, torch.ones(5), 0.1)
     products = 2 * (5 * 3 * 7) * 3
     sums = 2 * (5 * 7)  # of the targets with the logits
     assert count.get_total_flops() == products + sums

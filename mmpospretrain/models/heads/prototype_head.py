@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from mmpospretrain.checks import check_at_least
 from mmpospretrain.registry import MODELS
 
-from ..losses.distillation import empty_logits, product, row_products
+from ..losses.distillation import row_products
 
 
 class UnitRows(torch.autograd.Function):
@@ -43,7 +43,7 @@ class PrototypeHead(BaseModule):
     """An MLP, and the cosine of what it says to each of K prototypes (DINO, Sec. 3.2).
 
     Both are normed, so logits lie in [-1, 1]: the norm of the last layer, which DINOv2
-    fixes at 1, is 1 by construction.
+    fixes at 1, is 1 by construction. The losses take the products, in chunks.
 
     Args:
         in_channels: D.
@@ -86,38 +86,21 @@ class PrototypeHead(BaseModule):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def answers(self, tokens: Tensor) -> Tensor:
-        """What the MLP says, normed: (…, D) to (…, P), in float32.
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """What the MLP says of tokens, and the prototypes: logits are their products.
 
         Hidden layers are worked out anew for the gradient: to keep them took 32 kB a
         token, nearly 1 % of a step of ViT-S for each head of masked patches.
+
+        Args:
+            tokens: (n, D).
+
+        Returns:
+            (n, P) and (K, P), rows of norm 1, float32 even in mixed precision.
         """
         said = checkpoint(
             self.mlp, tokens, use_reentrant=False, preserve_rng_state=False
         )
         # A norm is taken of many small numbers: not in half precision.
-        return F.normalize(said.float(), dim=-1)
-
-    def directions(self) -> Tensor:
-        """The prototypes, normed: (K, P)."""
-        return UnitRows.apply(self.prototypes.weight.float())
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Logits: (…, D) to (…, K)."""
-        return F.linear(self.answers(tokens), self.directions())
-
-    @torch.no_grad()
-    def teach(self, tokens: Tensor, memory: Tensor | None = None) -> Tensor:
-        """Logits of a teacher, without gradient.
-
-        Args:
-            tokens: (n, D).
-            memory: Of :func:`empty_logits`, for n or more, where the logits shall be.
-
-        Returns:
-            (n, K) float32.
-        """
-        answers, directions = self.answers(tokens), self.directions()
-        if memory is None:
-            memory = empty_logits(len(answers), directions)
-        return product(answers, directions.T, out=memory[: len(answers)])
+        answers = F.normalize(said.float(), dim=-1)
+        return answers, UnitRows.apply(self.prototypes.weight.float())

@@ -10,6 +10,8 @@ Letters: B images, S views that the student sees, T that the teacher sees, n tok
 K prototypes, P their width, D embedding width.
 """
 
+from typing import NamedTuple
+
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from torch import Tensor, nn
@@ -21,10 +23,12 @@ from mmpospretrain.checks import check_choice, check_ratio
 
 TINY = 1e-8  # of distances, whose logarithm is taken
 LEAST = 1e-30  # of the largest mass of a prototype; below, no mass is spread
-# Logits at once, since each chunk reads all prototypes: 128 MB on a CPU, else 1 GB.
+# Logits at once, since each chunk reads all prototypes: 128 MB on a CPU, else 512 MB.
 CHUNK = {'cpu': 2**25}
-LARGE_CHUNK = 2**28
-PADDING = 272  # numbers between rows of logits: see `empty_logits`
+LARGE_CHUNK = 2**27
+# Numbers between the rows of logits. On a CPU, rows that are a power of two apart fall
+# into few lines of its cache, and products with them take a fifth longer.
+PADDING = {'cpu': 272}
 
 
 def global_sum(values: Tensor) -> Tensor:
@@ -43,66 +47,98 @@ def row_products(a: Tensor, b: Tensor) -> Tensor:
         return torch.bmm(a[:, None], b[..., None])[:, 0, 0]
 
 
-def empty_logits(count: int, prototypes: Tensor) -> Tensor:
-    """Memory for (n, K) logits of n answers; prototypes are (K, P).
+def in_bfloat16(values: Tensor) -> bool:
+    """Whether products of such values are taken, and kept, in bfloat16.
 
-    Rows are not K apart: a power of two would put them into few lines of a CPU's cache,
-    and take products with them a fifth longer.
+    In float16 they are taken, but not kept: it has no numbers as small as shares.
     """
-    width = len(prototypes)
-    return prototypes.new_empty(count, width + PADDING)[:, :width]
+    device = values.device.type
+    return (
+        torch.is_autocast_enabled(device)
+        and torch.get_autocast_dtype(device) == torch.bfloat16
+    )
 
 
-def product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
-    """Matrix product into memory that is there; in half precision under autocast."""
-    if torch.is_autocast_enabled(a.device.type):
-        return out.copy_(a @ b)  # no autocast looks at `out`
-    return torch.mm(a, b, out=out)
-
-
-def sinkhorn(
-    logits: Tensor, temperature: float, iterations: int = 3, inplace: bool = False
+def similarities(
+    answers: Tensor, prototypes: Tensor, temperature: float, out: Tensor | None = None
 ) -> Tensor:
-    """Targets that use all prototypes alike (Caron et al., SwAV, Sec. 3.1).
-
-    Rows and columns of ``exp(logits / temperature)`` are normed in turn, so that all n
-    tokens of all processes together spread evenly over the prototypes.
+    """Cosines less 1, over the temperature: never above 0, so that no power overflows.
 
     Args:
-        logits: (n, K); processes may have different n.
+        answers: (n, P), rows of norm 1.
+        prototypes: (K, P), likewise.
         temperature: Below 1 sharpens.
-        iterations: Of one norming of columns, and one of rows.
-        inplace: Whether logits of float32 are overwritten: at 65,536 prototypes they
-            may be 1 GB, which is then not there twice.
+        out: Where they shall be, except in bfloat16.
 
     Returns:
-        (n, K) float32, rows sum to 1; columns nearly to n / K over all processes.
+        (n, K), in bfloat16 under its autocast.
     """
-    shares = logits.detach().to(torch.float32, copy=not inplace)
-    highest = shares.amax(dim=1, keepdim=True).div_(temperature)
-    scale = shares.new_full((), 1 / temperature)
-    torch.addcmul(-highest, shares, scale, out=shares).exp_()  # one pass, not two
-    rows = (highest[:, 0] - global_max(highest)).exp()
-    # Only the factors of rows and columns change; a product with the matrix reads it
-    # once, and nothing of its size is made.
+    shift = prototypes.new_full((len(prototypes),), -1 / temperature)
+    factors = (shift, answers / temperature, prototypes.T)
+    if in_bfloat16(answers):
+        return torch.addmm(*factors)
+    if out is None:
+        out = empty_logits(len(answers), prototypes)
+    if torch.is_autocast_enabled(answers.device.type):
+        return out.copy_(torch.addmm(*factors))  # no autocast looks at `out`
+    return torch.addmm(*factors, out=out)
+
+
+def empty_logits(count: int, prototypes: Tensor) -> Tensor:
+    """Memory for (n, K) logits of n answers; prototypes are (K, P)."""
+    width = len(prototypes)
+    padded = width + PADDING.get(prototypes.device.type, 0)
+    return prototypes.new_empty(count, padded)[:, :width]
+
+
+class Targets(NamedTuple):
+    """What a teacher says of n tokens: rows of ``matrix * columns``, normed to sum 1.
+
+    A product with them is one with the matrix; they are seldom multiplied out.
+    """
+
+    matrix: Tensor
+    """(n, K), not below 0."""
+    columns: Tensor
+    """(K,), above 0."""
+
+    def dense(self) -> Tensor:
+        """All of them, (n, K), in float32 or better."""
+        unnormed = self.matrix * self.columns
+        return unnormed / unnormed.sum(dim=1, keepdim=True)
+
+
+def sinkhorn(shares: Tensor, iterations: int = 3) -> Targets:
+    """Targets that use all prototypes alike (Caron et al., SwAV, Sec. 3.1).
+
+    Rows and columns are normed in turn, so that all n tokens of all processes together
+    spread evenly over the prototypes. Only their factors change; a product with the
+    matrix reads it once, and nothing of its size is made.
+
+    Args:
+        shares: (n, K) above 0; processes may have different n.
+        iterations: Of one norming of columns, and one of rows.
+
+    Returns:
+        (n, K): rows sum to 1, columns nearly to n / K over all processes.
+    """
+    wide = torch.promote_types(shares.dtype, torch.float32)
+    rows = shares.new_ones(len(shares), dtype=wide)
+    columns = shares.new_ones(shares.shape[1], dtype=wide)
     with torch.autocast(shares.device.type, enabled=False):  # factors are of any size
-        for _ in range(iterations):
-            mass = global_sum(rows @ shares)
-            mass = mass.clamp(min=LEAST * mass.max())
-            columns = mass.min() / mass  # up to 1: a common factor is of no matter
-            rows = 1 / (shares @ columns)
-    return shares.mul_(rows[:, None]).mul_(columns)
-
-
-def global_max(values: Tensor) -> Tensor:
-    """Largest of all processes, of which some may have no values; without gradient."""
-    largest = values.max() if values.numel() else values.new_full((), -torch.inf)
-    all_reduce(largest, op='max')
-    return largest
+        for iteration in range(iterations):
+            if iteration:
+                rows = 1 / (shares @ columns.to(shares)).to(wide)
+            mass = global_sum((rows.to(shares) @ shares).to(wide))
+            # At least LEAST, for without any token there is no mass.
+            mass = mass.clamp(min=(LEAST * mass.max()).clamp(min=LEAST))
+            # A common factor is of no matter: as far above 1 as below.
+            columns = (mass.min() * mass.max()).sqrt() / mass
+    return Targets(shares, columns)
 
 
 class Center(nn.Module):
-    """Mean of the teacher's logits, followed slowly, and taken away from them (DINO).
+    """Mean of the teacher's cosines, followed slowly, and taken away from them (DINO).
 
     What it sees waits until :meth:`follow` is called, after the optimizer step: so a
     batch in several parts counts as one.
@@ -121,13 +157,11 @@ class Center(nn.Module):
         self.register_buffer('count', torch.zeros(()), persistent=False)
 
     @torch.no_grad()
-    def forward(self, logits: Tensor, temperature: float) -> Tensor:
-        """Targets (n, K) of logits (n, K); in training, the logits are remembered."""
-        logits = logits.float()
-        if self.training:
-            self.total += logits.sum(dim=0)
-            self.count += len(logits)
-        return ((logits - self.center) / temperature).softmax(dim=-1)
+    def see(self, answers: Tensor, prototypes: Tensor) -> None:
+        """Remember the cosines of answers (n, P) to prototypes (K, P)."""
+        with torch.autocast(answers.device.type, enabled=False):
+            self.total += prototypes @ answers.sum(dim=0)
+        self.count += len(answers)
 
     def follow(self) -> None:
         """Move towards the mean of what was seen since the last time, if anything."""
@@ -139,6 +173,99 @@ class Center(nn.Module):
         self.count.zero_()
 
 
+def by_gaps(
+    answers: Tensor,
+    prototypes: Tensor,
+    targets: Targets,
+    weight: Tensor,
+    temperature: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cross-entropy and its gradients, by what is between targets and softmax.
+
+    Three products with the prototypes, and some passes over memory: what is cheap where
+    products are dear.
+
+    Args:
+        answers: As of :func:`cross_entropy`, and so on.
+
+    Returns:
+        The loss, and its gradients by answers (n, P) and by prototypes (K, P).
+    """
+    loss = weight.new_zeros(())
+    grad_answers = torch.zeros_like(answers)
+    grad_prototypes = torch.zeros_like(prototypes)
+    largest = weight.max() if len(weight) else weight.new_ones(())
+    half = torch.is_autocast_enabled(answers.device.type)
+    # Of all chunks the same memory: a CPU takes long to get as much.
+    rows = chunk_rows(prototypes)
+    scratch, wanted = (empty_logits(min(rows, len(answers)), prototypes) for _ in 'ab')
+    chunks = (x.split(rows) for x in (answers, targets.matrix, weight, grad_answers))
+    for answer, matrix, share, grad in zip(*chunks, strict=True):
+        target = torch.mul(matrix, targets.columns, out=wanted[: len(answer)])
+        target.div_(target.sum(dim=1, keepdim=True))
+        logits = scratch[: len(answer)]
+        logits = similarities(answer, prototypes, temperature, out=logits)
+        agreement = row_products(target, logits)
+        mass = logits.exp_().sum(dim=1)
+        loss += (share * (mass.log() - agreement)).sum()
+        # Weights come after products or beside them: float16 has no numbers as small.
+        scale = (1 / mass)[:, None]
+        gap = torch.addcmul(target, logits, scale, value=-1, out=logits)
+        grad.copy_(gap @ prototypes).mul_((share / -temperature)[:, None])
+        answer = answer * (share / -largest)[:, None]
+        if half:
+            grad_prototypes += gap.T @ answer
+        else:
+            grad_prototypes.addmm_(gap.T, answer)
+    return loss, grad_answers, grad_prototypes.mul_(largest / temperature)
+
+
+def by_products(
+    answers: Tensor,
+    prototypes: Tensor,
+    targets: Targets,
+    weight: Tensor,
+    temperature: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As :func:`by_gaps`, by the mean prototypes of student and teacher.
+
+    The gradient by an answer is the difference of what student and teacher say on
+    average, and so is that by a prototype. Five products, and hardly a pass over
+    memory: what is cheap in bfloat16 on a GPU, where a product takes as long as a pass.
+    """
+    loss = weight.new_zeros(())
+    grad_answers = torch.zeros_like(answers)
+    pulled, pushed = (torch.zeros_like(prototypes) for _ in 'ab')
+    columns = targets.columns.to(targets.matrix)
+    narrow = torch.bfloat16 if in_bfloat16(answers) else answers.dtype
+    scaled = (prototypes * columns[:, None]).to(narrow)
+    prototypes = prototypes.to(narrow)  # here, and not for every product
+    chunks = (
+        x.split(chunk_rows(prototypes))
+        for x in (answers, targets.matrix, weight, grad_answers)
+    )
+    for answer, matrix, share, grad in zip(*chunks, strict=True):
+        shares = similarities(answer, prototypes, temperature).exp_()
+        mass = shares.sum(dim=1, keepdim=True, dtype=answer.dtype)
+        says = shares @ prototypes / mass
+        wanted = (matrix @ columns).to(answer)[:, None]
+        should_say = matrix @ scaled / wanted
+        agreement = ((answer * should_say).sum(dim=1) - 1) / temperature
+        loss += (share * (mass[:, 0].log() - agreement)).sum()
+        share = share[:, None] / temperature
+        torch.mul(says - should_say, share, out=grad)
+        answer = answer * share
+        pushed += shares.T @ (answer / mass)
+        pulled += matrix.T @ (answer / wanted)
+    return loss, grad_answers, pushed.addcmul_(pulled, columns[:, None], value=-1)
+
+
+def chunk_rows(prototypes: Tensor) -> int:
+    """How many answers are compared with all prototypes at once."""
+    numbers = CHUNK.get(prototypes.device.type, LARGE_CHUNK)
+    return max(1, numbers // len(prototypes))
+
+
 class PrototypeCrossEntropy(torch.autograd.Function):
     """Cross-entropy over prototypes, whose logits are never there all at once.
 
@@ -148,37 +275,11 @@ class PrototypeCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, answers, prototypes, targets, weight, temperature):  # noqa: ANN001
-        grad_answers = torch.zeros_like(answers)
-        grad_prototypes = torch.zeros_like(prototypes)
-        total = weight.new_zeros(())
-        largest = weight.max() if len(weight) else weight.new_ones(())
-        device = answers.device.type
-        rows = max(1, CHUNK.get(device, LARGE_CHUNK) // len(prototypes))
-        # Of all chunks the same memory: a CPU takes long to get as much.
-        scratch = empty_logits(min(rows, len(answers)), prototypes)
-        chunks = (x.split(rows) for x in (answers, targets, weight, grad_answers))
-        for answer, target, share, grad in zip(*chunks, strict=True):
-            logits = scratch[: len(answer)]
-            product(answer / temperature, prototypes.T, out=logits)
-            logits.sub_(logits.amax(dim=1, keepdim=True))
-            agreement = row_products(target, logits)
-            mass = logits.exp_().sum(dim=1)
-            certain = target.sum(dim=1)
-            total += (share * (certain * mass.log() - agreement)).sum()
-            # From here on, `logits` is target - softmax. Weights come after products
-            # or beside them: float16 has no numbers as small as theirs.
-            scale = (certain / mass)[:, None]
-            torch.addcmul(target, logits, scale, value=-1, out=logits)
-            product(logits, prototypes, out=grad).mul_((share / -temperature)[:, None])
-            answer = answer * (share / -largest)[:, None]
-            if torch.is_autocast_enabled(device):
-                grad_prototypes += logits.T @ answer
-            else:
-                grad_prototypes.addmm_(logits.T, answer)
-        grad_prototypes.mul_(largest / temperature)
-        ctx.save_for_backward(grad_answers, grad_prototypes)
-        return total
+    def forward(ctx, answers, prototypes, *others):  # noqa: ANN001
+        how = by_products if in_bfloat16(answers) else by_gaps
+        loss, *gradients = how(answers, prototypes, *others)
+        ctx.save_for_backward(*gradients)
+        return loss
 
     @staticmethod
     @once_differentiable
@@ -189,16 +290,16 @@ class PrototypeCrossEntropy(torch.autograd.Function):
 def cross_entropy(
     answers: Tensor,
     prototypes: Tensor,
-    targets: Tensor,
+    targets: Targets,
     weight: Tensor,
     temperature: float,
 ) -> Tensor:
     """Weighted sum over tokens; logits are products of answers and prototypes.
 
     Args:
-        answers: (n, P) of the student, float32 even in mixed precision.
+        answers: (n, P) of the student, rows of norm 1, float32 even in mixed precision.
         prototypes: (K, P) of the student, likewise.
-        targets: (n, K), without gradient; rows may sum to more than 1.
+        targets: Of n tokens, without gradient.
         weight: (n,), at least one above 0.
         temperature: Of the student.
 
@@ -206,7 +307,7 @@ def cross_entropy(
         Scalar, in the type of the answers.
     """
     return PrototypeCrossEntropy.apply(
-        answers, prototypes, targets.to(answers), weight.to(answers), temperature
+        answers, prototypes, targets, weight.to(answers), temperature
     )
 
 
@@ -218,7 +319,7 @@ def dino_loss(
     Args:
         answers: (S, B, P) of the student; its first T views are those of the teacher.
         prototypes: (K, P) of the student.
-        targets: (T, B, K) of the teacher.
+        targets: (T, B, K) of the teacher, each summing to 1.
         temperature: Of the student.
 
     Returns:
@@ -234,16 +335,20 @@ def dino_loss(
     together = targets.sum(dim=0)  # the loss is linear in the targets
     wanted = together.expand(seen, -1, -1).clone()
     wanted[:known] -= targets
-    weight = targets.new_full((wanted.shape[:2].numel(),), 1 / (pairs * len(together)))
-    return cross_entropy(
-        answers.flatten(0, 1), prototypes, wanted.flatten(0, 1), weight, temperature
-    )
+    count = wanted.new_full((seen, 1), known)
+    count[:known] -= 1
+    weight = (count / (pairs * len(together))).expand(-1, len(together))
+    # The only view that a teacher sees is told nothing.
+    told = slice(int(known == 1), None)
+    answers, wanted, weight = (x[told].flatten(0, 1) for x in (answers, wanted, weight))
+    targets = Targets(wanted, wanted.new_ones(wanted.shape[1]))
+    return cross_entropy(answers, prototypes, targets, weight, temperature)
 
 
 def ibot_loss(
     answers: Tensor,
     prototypes: Tensor,
-    targets: Tensor,
+    targets: Targets,
     weight: Tensor,
     temperature: float = 0.1,
 ) -> Tensor:
@@ -252,7 +357,7 @@ def ibot_loss(
     Args:
         answers: (n, P) of the masked patches of all images.
         prototypes: (K, P) of the student.
-        targets: (n, K).
+        targets: Of the same n patches.
         weight: (n,), one over the masked patches of the image and the number of images.
         temperature: Of the student.
 
@@ -295,7 +400,7 @@ def koleo_loss(features: Tensor) -> Tensor:
 
 
 class TeacherTargets(nn.Module):
-    """Targets from the logits of a teacher.
+    """Targets from the answers of a teacher.
 
     Args:
         num_prototypes: K.
@@ -325,14 +430,21 @@ class TeacherTargets(nn.Module):
         centering = method == 'centering'
         self.center = Center(num_prototypes, momentum) if centering else None
 
-    def forward(self, logits: Tensor) -> Tensor:
-        """Logits (n, K), which may be overwritten, to targets (n, K) without gradient.
+    @torch.no_grad()
+    def forward(self, answers: Tensor, prototypes: Tensor) -> Targets:
+        """Targets, without gradient, of a teacher's answers.
 
-        Targets are float32.
+        Args:
+            answers: (n, P), rows of norm 1, float32.
+            prototypes: (K, P), likewise.
         """
+        shares = similarities(answers, prototypes, self.temperature).exp_()
         if self.center is None:
-            return sinkhorn(logits, self.temperature, self.iterations, inplace=True)
-        return self.center(logits, self.temperature)
+            return sinkhorn(shares, self.iterations)
+        if self.training:
+            self.center.see(answers, prototypes)
+        center = self.center.center
+        return Targets(shares, ((center.mean() - center) / self.temperature).exp())
 
     def follow(self) -> None:
         """To be called after every optimizer step: moves the center, if any."""

@@ -1,6 +1,6 @@
 """Ideas that the four papers share, one noun per file."""
 
-from .field import PositionField, draw_scales, move_views, patch_centres
+from .field import FieldPlaces, PositionField, draw_scales, move_views, patch_centres
 from .grid import (
     GridSize,
     grid_coordinates,
@@ -23,6 +23,7 @@ from .shaped_masks import box_mask, cross_mask
 
 __all__ = [
     'BlockIds',
+    'FieldPlaces',
     'GridSize',
     'PositionField',
     'RelativePositionBias',

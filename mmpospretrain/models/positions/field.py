@@ -6,6 +6,8 @@ Letters: V views, R rows and C columns of patches, N = R · C, F samples of the 
 along each side, T of which count at a place, D embedding width.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -39,6 +41,15 @@ def patch_centres(boxes: Tensor, flipped: Tensor, grid_size: GridSize) -> Tensor
     x = along(left, right, cols)[:, None].expand(-1, rows, -1)  # (V, R, C)
     y = along(y1, y2, rows)[..., None].expand(-1, -1, cols)
     return torch.stack((x, y), dim=-1).flatten(1, 2)
+
+
+class FieldPlaces(NamedTuple):
+    """Places in a field of F x F samples, by the samples around them."""
+
+    samples: Tensor
+    """(V, N, T²) long, row-major."""
+    weights: Tensor
+    """(V, N, T²), what they count."""
 
 
 class PositionField(nn.Module):
@@ -76,31 +87,41 @@ class PositionField(nn.Module):
         samples = self._wide_samples().permute(2, 0, 1)  # (D, F, F)
         return self._sample(samples, points).to(self.samples)
 
-    def on_grid(self, boxes: Tensor, flipped: Tensor, grid_size: GridSize) -> Tensor:
-        """Positions of the patches of views.
+    def places(
+        self, boxes: Tensor, flipped: Tensor, grid_size: GridSize
+    ) -> FieldPlaces:
+        """Where the patches of views are, in every field of this size.
 
         Args:
             boxes: (V, 4), what the views show.
             flipped: (V,) bool, whether a view is mirrored from left to right.
             grid_size: ``(rows, cols)``.
-
-        Returns:
-            (V, N, D), row-major.
         """
         centres = patch_centres(boxes, flipped, grid_size).unflatten(1, grid_size)
-        across, cols = self._taps(centres[:, 0, :, 0])  # (V, C, T)
-        down, rows = self._taps(centres[:, :, 0, 1])  # (V, R, T)
-        # The T x T samples around each patch, (V, R, C, T, T). As a bag of embeddings,
-        # since the gradient of grid_sample is not deterministic on GPUs.
+        sides = centres[:, 0, :, 0], centres[:, :, 0, 1]  # (V, C), (V, R)
+        counts, taps = self._taps(torch.cat(sides, dim=1))  # (V, C + R, T)
+        lengths = grid_size[::-1]
+        (across, down), (cols, rows) = (x.split(lengths, 1) for x in (counts, taps))
+        # The T x T samples around each patch, (V, R, C, T, T).
         weights = down[:, :, None, :, None] * across[:, None, :, None, :]
         samples = rows[:, :, None, :, None] * self.size + cols[:, None, :, None, :]
+        return FieldPlaces(*(x.flatten(3).flatten(1, 2) for x in (samples, weights)))
+
+    def at_places(self, places: FieldPlaces) -> Tensor:
+        """Positions of the patches of views: (V, N, D), row-major."""
+        # As a bag of embeddings, since the gradient of grid_sample is not deterministic
+        # on GPUs.
         found = F.embedding_bag(
-            samples.flatten(3).flatten(0, 2),
+            places.samples.flatten(0, 1),
             self._wide_samples().flatten(0, 1),
-            per_sample_weights=weights.flatten(3).flatten(0, 2),
+            per_sample_weights=places.weights.flatten(0, 1),
             mode='sum',
         )  # (V·N, D)
-        return found.unflatten(0, (len(boxes), -1)).to(self.samples)
+        return found.unflatten(0, places.samples.shape[:2]).to(self.samples)
+
+    def on_grid(self, boxes: Tensor, flipped: Tensor, grid_size: GridSize) -> Tensor:
+        """Positions (V, N, D) of the patches of views: see :meth:`places`."""
+        return self.at_places(self.places(boxes, flipped, grid_size))
 
     def pos_embed(self, grid_size: GridSize) -> Tensor:
         """Positions of a whole image: an ordinary embedding (1, N, D)."""

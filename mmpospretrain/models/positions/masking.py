@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mmpospretrain.checks import check_ratio
 
+from ..device import send
 from .grid import GridSize
 
 MAX_DRAWS = 100  # of places, before the sizes are called impossible
@@ -102,7 +103,7 @@ class BlockIds(NamedTuple):
     def to(self, device: torch.device | str | None) -> 'BlockIds':
         """The same on another device."""
         return self._replace(
-            context=self.context.to(device), targets=self.targets.to(device)
+            context=send(self.context, device), targets=send(self.targets, device)
         )
 
 

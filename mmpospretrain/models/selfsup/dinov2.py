@@ -27,13 +27,8 @@ from mmpospretrain.checks import check_at_least, check_ratio
 from mmpospretrain.registry import MODELS
 
 from ..backbones.position_vit import PositionViT
-from ..losses.distillation import (
-    TeacherTargets,
-    dino_loss,
-    empty_logits,
-    ibot_loss,
-    koleo_loss,
-)
+from ..device import send
+from ..losses.distillation import TeacherTargets, dino_loss, ibot_loss, koleo_loss
 from ..positions import GridSize, box_mask, to_grid_size
 from .teacher_student import TeacherStudent
 
@@ -168,9 +163,10 @@ class DINOv2(TeacherStudent):
         """
         self._check_views(inputs, data_samples)
         places = self.locate(inputs, data_samples)
+        taught = self.teach(inputs[0], places[0])  # (V·B, 1 + N, D)
+        # On the CPU, while a GPU has the teacher to run.
         grid_size = to_grid_size(tuple(inputs[0].shape[-2:]), self.backbone.patch_size)
         masks = self.draw_masks(len(inputs[0]), grid_size)
-        taught = self.teach(inputs[0], places[0])  # (V·B, 1 + N, D)
         learnt = self.encode(self.backbone, inputs[0], places[0], masks)
         others = (
             self.encode(self.backbone, *views)[:, 0]
@@ -178,15 +174,8 @@ class DINOv2(TeacherStudent):
         )
         cls = torch.cat((learnt[:, 0], *others))  # (all V·B, D)
         losses = self.compare_views(taught[:, 0], cls, len(data_samples))
-        # Where the teacher's logits are, of one kind after the other: up to 1 GB, which
-        # a CPU takes long to get.
-        most = max(int(mask.sum()) for mask in masks.values())
-        prototypes = self.heads['content'].prototypes.weight.detach().float()
-        memory = empty_logits(most, prototypes)
         for kind, mask in masks.items():
-            losses[f'loss_{kind}'] = self.compare_patches(
-                kind, taught, learnt, mask, memory
-            )
+            losses[f'loss_{kind}'] = self.compare_patches(kind, taught, learnt, mask)
         return losses
 
     def _check_views(
@@ -244,9 +233,9 @@ class DINOv2(TeacherStudent):
         for kind, (share, shape) in self.maskings.items():
             chosen = (turn >= start) & (turn < start + share)
             ratios = low + (high - low) * (turn[chosen] - start) / share
-            counts = torch.zeros(num_views, dtype=torch.long)
-            counts[chosen] = (ratios * math.prod(grid_size)).round().long()
-            masks[kind] = shape(counts, grid_size, generator)
+            counts = (ratios * math.prod(grid_size)).round().long()
+            masks[kind] = torch.zeros(num_views, math.prod(grid_size), dtype=torch.bool)
+            masks[kind][chosen] = shape(counts, grid_size, generator)
             start += share
         return masks
 
@@ -283,7 +272,7 @@ class DINOv2(TeacherStudent):
         self, patches: Tensor, positions: Tensor, masks: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Replace masked patches by the mask token; positions stay (Eq. 2)."""
-        mask = masks['content'].to(patches.device)[..., None]
+        mask = send(masks['content'], patches.device)[..., None]
         return torch.where(mask, self.mask_token, patches), positions
 
     def compare_views(
@@ -297,13 +286,13 @@ class DINOv2(TeacherStudent):
             num_images: B.
         """
         with torch.no_grad():
-            targets = self.targets['cls'](self.target_heads['cls'].teach(taught))
+            targets = self.targets['cls'](*self.target_heads['cls'](taught)).dense()
             entropy, kl = target_statistics(targets)
             rank = feature_rank(taught)
-        head = self.heads['cls']
+        answers, prototypes = self.heads['cls'](learnt)
         loss = dino_loss(
-            head.answers(learnt).unflatten(0, (-1, num_images)),
-            head.directions(),
+            answers.unflatten(0, (-1, num_images)),
+            prototypes,
             targets.unflatten(0, (-1, num_images)),
             self.temperature,
         )
@@ -319,7 +308,7 @@ class DINOv2(TeacherStudent):
         )
 
     def compare_patches(
-        self, kind: str, taught: Tensor, learnt: Tensor, mask: Tensor, memory: Tensor
+        self, kind: str, taught: Tensor, learnt: Tensor, mask: Tensor
     ) -> Tensor:
         """Loss of the masked patches, which alone go through the head of their kind.
 
@@ -328,15 +317,13 @@ class DINOv2(TeacherStudent):
             taught: (V·B, 1 + N, D) of the teacher.
             learnt: (V·B, 1 + N, D) of the student.
             mask: (V·B, N) bool, on the CPU.
-            memory: (n or more, K), which is overwritten.
         """
         # As in the released code, a mean over all views, of which some have none.
         weight = 1 / (mask.sum(dim=1, keepdim=True).clamp(min=1) * len(mask))
-        weight = weight.expand(mask.shape)[mask].to(learnt)  # (n,)
-        view, patch = (ids.to(learnt.device) for ids in mask.nonzero(as_tuple=True))
+        weight = send(weight.expand(mask.shape)[mask], learnt.device)  # (n,)
+        view, patch = send(torch.stack(mask.nonzero(as_tuple=True)), learnt.device)
         with torch.no_grad():
-            logits = self.target_heads[kind].teach(taught[view, patch + 1], memory)
-            targets = self.targets[kind](logits)  # (n, K)
-        head = self.heads[kind]
-        answers = head.answers(learnt[view, patch + 1])
-        return ibot_loss(answers, head.directions(), targets, weight, self.temperature)
+            answers, prototypes = self.target_heads[kind](taught[view, patch + 1])
+            targets = self.targets[kind](answers, prototypes)
+        answers, prototypes = self.heads[kind](learnt[view, patch + 1])
+        return ibot_loss(answers, prototypes, targets, weight, self.temperature)

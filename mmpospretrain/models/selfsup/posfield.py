@@ -10,7 +10,6 @@ embedding width.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,13 +20,16 @@ from mmpospretrain.checks import check_choice, check_ratio
 from mmpospretrain.registry import MODELS
 
 from ..backbones.position_vit import PositionViT
+from ..device import send
 from ..positions import (
+    FieldPlaces,
     GridSize,
     PositionField,
     box_mask,
     cross_mask,
     draw_scales,
     move_views,
+    to_grid_size,
 )
 from .dinov2 import DINOv2, Masking
 
@@ -72,15 +74,6 @@ class FieldViT(PositionViT):
     def patch_positions(self, grid_size: GridSize | None = None) -> Tensor:
         """The field on the patches of a whole image, of any grid: (1, N, D)."""
         return self.field.pos_embed(grid_size or self.grid_size)
-
-
-class Places(NamedTuple):
-    """Where in the field views are."""
-
-    boxes: Tensor
-    """(V·B, 4), corners x1, y1, x2, y2 in [0, 1]²."""
-    flipped: Tensor
-    """(V·B,) bool: mirrored from left to right."""
 
 
 @MODELS.register_module()
@@ -134,14 +127,32 @@ class PosField(DINOv2):
 
     def locate(
         self, inputs: Sequence[Tensor], data_samples: list[DataSample]
-    ) -> list[Places | None]:
-        """Of each size of views, their boxes in the field, moved (Sec. 3.2.2).
+    ) -> list[FieldPlaces | None]:
+        """Of each size of views, the places of their patches in the field."""
+        if not isinstance(self.backbone, FieldViT):
+            return super().locate(inputs, data_samples)
+        return [
+            self.backbone.field.places(
+                boxes,
+                flipped,
+                to_grid_size(tuple(views.shape[-2:]), self.backbone.patch_size),
+            )
+            for views, boxes, flipped in zip(
+                inputs, *self.move(inputs, data_samples), strict=True
+            )
+        ]
+
+    def move(
+        self, inputs: Sequence[Tensor], data_samples: list[DataSample]
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Where in the field views are: scaled and shifted, as said by ``scales``.
+
+        Returns:
+            Of each size, boxes (V·B, 4), and whether views are mirrored (V·B,).
 
         Raises:
             ValueError: If the data samples do not say where the views come from.
         """
-        if not isinstance(self.backbone, FieldViT):
-            return super().locate(inputs, data_samples)
         if not {'view_boxes', 'view_flipped'} <= {*data_samples[0].keys()}:
             raise ValueError(
                 'positions cannot follow crops that are not known: make views with '
@@ -156,24 +167,19 @@ class PosField(DINOv2):
         if scales is not None:
             boxes = move_views(boxes, scales)
         counts = [len(views) for views in inputs]
-        return [
-            Places(*views)
-            for views in zip(
-                *(
-                    x.transpose(0, 1).flatten(0, 1).to(inputs[0].device).split(counts)
-                    for x in (boxes, flipped)
-                ),
-                strict=True,
-            )
-        ]
+        boxes, flipped = (
+            send(x.transpose(0, 1).flatten(0, 1), inputs[0].device).split(counts)
+            for x in (boxes, flipped)
+        )
+        return boxes, flipped
 
     def positions(
-        self, backbone: PositionViT, grid_size: GridSize, place: Places | None
+        self, backbone: PositionViT, grid_size: GridSize, place: FieldPlaces | None
     ) -> Tensor:
         """Positions (V·B, N, D) of the patches of views, as they lie in the field."""
         if place is None:
             return super().positions(backbone, grid_size, place)
-        return backbone.field.on_grid(*place, grid_size)
+        return backbone.field.at_places(place)
 
     def hide(
         self, patches: Tensor, positions: Tensor, masks: dict[str, Tensor]
@@ -181,6 +187,6 @@ class PosField(DINOv2):
         """As DINOv2; masked positions are replaced by a token of their own (Eq. 4)."""
         patches, positions = super().hide(patches, positions, masks)
         if 'position' in masks:
-            mask = masks['position'].to(patches.device)[..., None]
+            mask = send(masks['position'], patches.device)[..., None]
             positions = torch.where(mask, self.pos_mask_token, positions)
         return patches, positions

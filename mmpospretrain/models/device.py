@@ -1,0 +1,15 @@
+"""From the CPU, where masks are drawn, to where the model is."""
+
+import torch
+from torch import Tensor
+
+
+def send(tensor: Tensor, device: torch.device | str | None) -> Tensor:
+    """Copy from the CPU to a device, without waiting for what a GPU still has to do.
+
+    Masks are small and waiting is long: by itself, ``to`` ends when the GPU is through
+    with all that was asked of it before.
+    """
+    if torch.device(device or 'cpu').type == 'cuda' and tensor.device.type == 'cpu':
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
