@@ -183,7 +183,7 @@ def test_ibot():
 
 
 @pytest.mark.parametrize('how', [by_gaps, by_products])
-@pytest.mark.parametrize('chunk', [1, 4 * K, 1000])
+@pytest.mark.parametrize('chunk', [1, 4 * K * 8, 8 * K * 8, 10**6])
 def test_gradient_of_cross_entropy(monkeypatch, how, chunk):
     """Against PyTorch's own, chunk by chunk."""
     monkeypatch.setitem(distillation.CHUNK, 'cpu', chunk)

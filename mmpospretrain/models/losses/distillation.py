@@ -23,9 +23,9 @@ from mmpospretrain.checks import check_choice, check_ratio
 
 TINY = 1e-8  # of distances, whose logarithm is taken
 LEAST = 1e-30  # of the largest mass of a prototype; below, no mass is spread
-# Logits at once, since each chunk reads all prototypes: 128 MB on a CPU, else 512 MB.
-CHUNK = {'cpu': 2**25}
-LARGE_CHUNK = 2**27
+# Bytes of logits at once, of a loss: each chunk reads all prototypes.
+CHUNK = {'cpu': 2**28}
+LARGE_CHUNK = 2**30
 # Numbers between the rows of logits. On a CPU, rows that are a power of two apart fall
 # into few lines of its cache, and products with them take a fifth longer.
 PADDING = {'cpu': 272}
@@ -123,13 +123,15 @@ def sinkhorn(shares: Tensor, iterations: int = 3) -> Targets:
         (n, K): rows sum to 1, columns nearly to n / K over all processes.
     """
     wide = torch.promote_types(shares.dtype, torch.float32)
-    rows = shares.new_ones(len(shares), dtype=wide)
     columns = shares.new_ones(shares.shape[1], dtype=wide)
     with torch.autocast(shares.device.type, enabled=False):  # factors are of any size
         for iteration in range(iterations):
-            if iteration:
-                rows = 1 / (shares @ columns.to(shares)).to(wide)
-            mass = global_sum((rows.to(shares) @ shares).to(wide))
+            if iteration == 0:
+                mass = shares.sum(dim=0, dtype=wide)
+            else:
+                rows = 1 / (shares @ columns.to(shares))
+                mass = (rows @ shares).to(wide)
+            mass = global_sum(mass)
             # At least LEAST, for without any token there is no mass.
             mass = mass.clamp(min=(LEAST * mass.max()).clamp(min=LEAST))
             # A common factor is of no matter: as far above 1 as below.
@@ -197,7 +199,7 @@ def by_gaps(
     largest = weight.max() if len(weight) else weight.new_ones(())
     half = torch.is_autocast_enabled(answers.device.type)
     # Of all chunks the same memory: a CPU takes long to get as much.
-    rows = chunk_rows(prototypes)
+    rows = chunk_rows(prototypes, matrices=2)
     scratch, wanted = (empty_logits(min(rows, len(answers)), prototypes) for _ in 'ab')
     chunks = (x.split(rows) for x in (answers, targets.matrix, weight, grad_answers))
     for answer, matrix, share, grad in zip(*chunks, strict=True):
@@ -240,10 +242,8 @@ def by_products(
     narrow = torch.bfloat16 if in_bfloat16(answers) else answers.dtype
     scaled = (prototypes * columns[:, None]).to(narrow)
     prototypes = prototypes.to(narrow)  # here, and not for every product
-    chunks = (
-        x.split(chunk_rows(prototypes))
-        for x in (answers, targets.matrix, weight, grad_answers)
-    )
+    rows = chunk_rows(prototypes)
+    chunks = (x.split(rows) for x in (answers, targets.matrix, weight, grad_answers))
     for answer, matrix, share, grad in zip(*chunks, strict=True):
         shares = similarities(answer, prototypes, temperature).exp_()
         mass = shares.sum(dim=1, keepdim=True, dtype=answer.dtype)
@@ -260,10 +260,15 @@ def by_products(
     return loss, grad_answers, pushed.addcmul_(pulled, columns[:, None], value=-1)
 
 
-def chunk_rows(prototypes: Tensor) -> int:
-    """How many answers are compared with all prototypes at once."""
-    numbers = CHUNK.get(prototypes.device.type, LARGE_CHUNK)
-    return max(1, numbers // len(prototypes))
+def chunk_rows(prototypes: Tensor, matrices: int = 1) -> int:
+    """How many answers are compared with all prototypes at once.
+
+    Args:
+        prototypes: (K, P), in the type of the logits.
+        matrices: How many there are of the size of the logits.
+    """
+    row = len(prototypes) * prototypes.element_size() * matrices
+    return max(1, CHUNK.get(prototypes.device.type, LARGE_CHUNK) // row)
 
 
 class PrototypeCrossEntropy(torch.autograd.Function):

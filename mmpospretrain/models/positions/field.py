@@ -3,7 +3,7 @@
 PosField, Sec. 3.2. A box is (x1, y1, x2, y2) in the image's own square [0, 1]².
 
 Letters: V views, R rows and C columns of patches, N = R · C, F samples of the field
-along each side, T of which count at a place, D embedding width.
+along each side, D embedding width.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from mmpospretrain.checks import check_at_least, check_choice
 
 from .grid import GridSize
 
-MODES = {'bicubic': 4, 'bilinear': 2}  # how many samples along a side count at a place
+MODES = ('bicubic', 'bilinear')
 
 
 def patch_centres(boxes: Tensor, flipped: Tensor, grid_size: GridSize) -> Tensor:
@@ -44,12 +44,12 @@ def patch_centres(boxes: Tensor, flipped: Tensor, grid_size: GridSize) -> Tensor
 
 
 class FieldPlaces(NamedTuple):
-    """Places in a field of F x F samples, by the samples around them."""
+    """Where patches are in a field: what samples count for their rows and columns."""
 
-    samples: Tensor
-    """(V, N, T²) long, row-major."""
-    weights: Tensor
-    """(V, N, T²), what they count."""
+    down: Tensor
+    """(V, R, F)."""
+    across: Tensor
+    """(V, C, F)."""
 
 
 class PositionField(nn.Module):
@@ -98,26 +98,18 @@ class PositionField(nn.Module):
             grid_size: ``(rows, cols)``.
         """
         centres = patch_centres(boxes, flipped, grid_size).unflatten(1, grid_size)
-        sides = centres[:, 0, :, 0], centres[:, :, 0, 1]  # (V, C), (V, R)
-        counts, taps = self._taps(torch.cat(sides, dim=1))  # (V, C + R, T)
-        lengths = grid_size[::-1]
-        (across, down), (cols, rows) = (x.split(lengths, 1) for x in (counts, taps))
-        # The T x T samples around each patch, (V, R, C, T, T).
-        weights = down[:, :, None, :, None] * across[:, None, :, None, :]
-        samples = rows[:, :, None, :, None] * self.size + cols[:, None, :, None, :]
-        return FieldPlaces(*(x.flatten(3).flatten(1, 2) for x in (samples, weights)))
+        sides = centres[:, :, 0, 1], centres[:, 0, :, 0]  # (V, R), (V, C)
+        counts = self._counts(torch.cat(sides, dim=1))  # (V, R + C, F)
+        return FieldPlaces(*counts.split(grid_size, dim=1))
 
     def at_places(self, places: FieldPlaces) -> Tensor:
         """Positions of the patches of views: (V, N, D), row-major."""
-        # As a bag of embeddings, since the gradient of grid_sample is not deterministic
-        # on GPUs.
-        found = F.embedding_bag(
-            places.samples.flatten(0, 1),
-            self._wide_samples().flatten(0, 1),
-            per_sample_weights=places.weights.flatten(0, 1),
-            mode='sum',
-        )  # (V·N, D)
-        return found.unflatten(0, places.samples.shape[:2]).to(self.samples)
+        # Rows and columns apart, as products: the gradient of grid_sample is not
+        # deterministic on GPUs, and that of a bag of embeddings waits for them.
+        with torch.autocast(self.samples.device.type, enabled=False):
+            lines = torch.tensordot(places.down, self._wide_samples(), dims=1)
+            found = places.across[:, None] @ lines  # (V, R, F, D) to (V, R, C, D)
+        return found.flatten(1, 2).to(self.samples)
 
     def on_grid(self, boxes: Tensor, flipped: Tensor, grid_size: GridSize) -> Tensor:
         """Positions (V, N, D) of the patches of views: see :meth:`places`."""
@@ -133,21 +125,12 @@ class PositionField(nn.Module):
         # Places want more digits than half precision has.
         return self.samples.to(torch.promote_types(self.samples.dtype, torch.float32))
 
-    def _taps(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Samples along a side that count at places of [0, 1].
-
-        Args:
-            places: (V, n).
-
-        Returns:
-            What they count, and which they are: (V, n, T), of T neighbours.
-        """
+    def _counts(self, places: Tensor) -> Tensor:
+        """What samples along a side count at places (V, n) of [0, 1]: (V, n, F)."""
         like = self._wide_samples()
         one_each = torch.eye(self.size, dtype=like.dtype, device=like.device)
         points = torch.stack((places, torch.full_like(places, 0.5)), dim=-1)
-        counts = self._sample(one_each[:, None], points)  # of maps 1 x F: (V, n, F)
-        which = counts.abs().topk(min(MODES[self.mode], self.size), dim=-1).indices
-        return counts.gather(-1, which), which
+        return self._sample(one_each[:, None], points)  # of maps 1 x F
 
     def _sample(self, maps: Tensor, points: Tensor) -> Tensor:
         """Values (…, M) of maps (M, rows, cols) at points (…, 2)."""
