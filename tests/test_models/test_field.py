@@ -73,9 +73,11 @@ def test_gradient_of_the_samples(mode):
 
 @pytest.mark.parametrize('size', [1, 3, 7])  # fewer samples than count, and more
 @pytest.mark.parametrize('mode', ['bicubic', 'bilinear'])
-def test_on_a_grid_as_point_by_point(mode, size):
+@pytest.mark.parametrize('way', ['_sums', '_products'])  # of a CPU, and of a GPU
+def test_on_a_grid_as_point_by_point(monkeypatch, way, mode, size):
     """Values and gradient, of views that reach the border and are mirrored."""
     field = build(size, mode)
+    monkeypatch.setattr(field, '_sums', getattr(field, way))
     boxes = torch.rand(6, 2, 2).double().sort(dim=1).values.flatten(1)
     boxes[0] = WHOLE
     flipped = torch.tensor([False, True] * 3)
