@@ -200,7 +200,9 @@ def by_gaps(
     half = torch.is_autocast_enabled(answers.device.type)
     # Of all chunks the same memory: a CPU takes long to get as much.
     rows = chunk_rows(prototypes, matrices=2)
-    scratch, wanted = (empty_logits(min(rows, len(answers)), prototypes) for _ in 'ab')
+    scratch, wanted = (
+        empty_logits(min(rows, len(answers)), prototypes) for _ in range(2)
+    )
     chunks = (x.split(rows) for x in (answers, targets.matrix, weight, grad_answers))
     for answer, matrix, share, grad in zip(*chunks, strict=True):
         target = torch.mul(matrix, targets.columns, out=wanted[: len(answer)])
@@ -237,7 +239,7 @@ def by_products(
     """
     loss = weight.new_zeros(())
     grad_answers = torch.zeros_like(answers)
-    pulled, pushed = (torch.zeros_like(prototypes) for _ in 'ab')
+    pulled, pushed = (torch.zeros_like(prototypes) for _ in range(2))
     columns = targets.columns.to(targets.matrix)
     narrow = torch.bfloat16 if in_bfloat16(answers) else answers.dtype
     scaled = (prototypes * columns[:, None]).to(narrow)
@@ -280,16 +282,17 @@ class PrototypeCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, answers, prototypes, *others):  # noqa: ANN001
+    def forward(ctx, answers, prototypes, matrix, columns, weight, temperature):  # noqa: ANN001
         how = by_products if in_bfloat16(answers) else by_gaps
-        loss, *gradients = how(answers, prototypes, *others)
+        targets = Targets(matrix, columns)
+        loss, *gradients = how(answers, prototypes, targets, weight, temperature)
         ctx.save_for_backward(*gradients)
         return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):  # noqa: ANN001
-        return *(grad * saved for saved in ctx.saved_tensors), None, None, None
+        return *(grad * saved for saved in ctx.saved_tensors), None, None, None, None
 
 
 def cross_entropy(
@@ -312,7 +315,7 @@ def cross_entropy(
         Scalar, in the type of the answers.
     """
     return PrototypeCrossEntropy.apply(
-        answers, prototypes, targets, weight.to(answers), temperature
+        answers, prototypes, *targets, weight.to(answers), temperature
     )
 
 
