@@ -10,6 +10,6 @@ def send(tensor: Tensor, device: torch.device | str | None) -> Tensor:
     Masks are small and waiting is long: by itself, ``to`` ends when the GPU is through
     with all that was asked of it before.
     """
-    if torch.device(device or 'cpu').type == 'cuda' and tensor.device.type == 'cpu':
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+    if torch.device(device or 'cpu').type != 'cuda' or tensor.device.type != 'cpu':
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

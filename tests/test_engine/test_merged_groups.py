@@ -25,8 +25,8 @@ def small_model() -> nn.Module:
     )
 
 
-def wrap(model: nn.Module, paramwise: dict | None = None, **cfg) -> OptimWrapper:
-    cfg.update(optimizer=OPTIMIZER, paramwise_cfg=paramwise or PARAMWISE)
+def wrap(model: nn.Module, **cfg) -> OptimWrapper:
+    cfg.update(optimizer=OPTIMIZER, paramwise_cfg=PARAMWISE)
     return build_optim_wrapper(model, cfg)
 
 

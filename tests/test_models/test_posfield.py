@@ -145,6 +145,14 @@ def test_views_of_an_image_move_together():
     assert not torch.equal(one, other)
     model.scales = 'constant'
     assert torch.equal(located(), before)
+    for place, grid_size, *views in zip(
+        model.locate(inputs, samples),
+        ((6, 4), (3, 2)),
+        *model.move(inputs, samples),
+        strict=True,
+    ):
+        expected = model.backbone.field.places(*views, grid_size)
+        torch.testing.assert_close(tuple(place), tuple(expected))
 
 
 @pytest.mark.parametrize('field_mode', ['bicubic', 'bilinear'])

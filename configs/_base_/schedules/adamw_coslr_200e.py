@@ -7,6 +7,7 @@ warmup_epochs = 10
 
 optim_wrapper = dict(
     type='OptimWrapper',
+    # Runs that began without it go on with DefaultOptimWrapperConstructor.
     constructor='mmpospretrain.MergedGroupsConstructor',
     optimizer=dict(type='AdamW', lr=1.5e-4, betas=(0.9, 0.95), weight_decay=0.05),
     accumulative_counts=1,

@@ -43,7 +43,7 @@ class PrototypeHead(BaseModule):
     """An MLP, and the cosine of what it says to each of K prototypes (DINO, Sec. 3.2).
 
     Both are normed, so logits lie in [-1, 1]: the norm of the last layer, which DINOv2
-    fixes at 1, is 1 by construction. The losses take the products, in chunks.
+    fixes at 1, is 1 by construction. The products are left to targets and losses.
 
     Args:
         in_channels: D.

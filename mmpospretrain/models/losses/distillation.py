@@ -23,6 +23,7 @@ from mmpospretrain.checks import check_choice, check_ratio
 
 TINY = 1e-8  # of distances, whose logarithm is taken
 LEAST = 1e-30  # of the largest mass of a prototype; below, no mass is spread
+COLDEST = 0.02  # of temperatures: e to the 1 / .02 can still be summed in float32
 # Bytes of logits at once, of a loss: each chunk reads all prototypes.
 CHUNK = {'cpu': 2**28}
 LARGE_CHUNK = 2**30
@@ -62,26 +63,37 @@ def in_bfloat16(values: Tensor) -> bool:
 def similarities(
     answers: Tensor, prototypes: Tensor, temperature: float, out: Tensor | None = None
 ) -> Tensor:
-    """Cosines less 1, over the temperature: never above 0, so that no power overflows.
+    """Cosines over the temperature, whose powers of e are numbers without any shift.
+
+    Most are about 0, where half precision has its digits: to take the largest from all
+    would cost the others what tells them apart.
 
     Args:
         answers: (n, P), rows of norm 1.
         prototypes: (K, P), likewise.
-        temperature: Below 1 sharpens.
+        temperature: Below 1 sharpens; see :func:`check_temperature`.
         out: Where they shall be, except in bfloat16.
 
     Returns:
         (n, K), in bfloat16 under its autocast.
     """
-    shift = prototypes.new_full((len(prototypes),), -1 / temperature)
-    factors = (shift, answers / temperature, prototypes.T)
+    factors = answers / temperature, prototypes.T
     if in_bfloat16(answers):
-        return torch.addmm(*factors)
+        return torch.mm(*factors)
     if out is None:
         out = empty_logits(len(answers), prototypes)
     if torch.is_autocast_enabled(answers.device.type):
-        return out.copy_(torch.addmm(*factors))  # no autocast looks at `out`
-    return torch.addmm(*factors, out=out)
+        return out.copy_(torch.mm(*factors))  # no autocast looks at `out`
+    return torch.mm(*factors, out=out)
+
+
+def check_temperature(name: str, temperature: float) -> None:
+    """Raise a ValueError below what cosines may be divided by: the papers have .04."""
+    if not temperature >= COLDEST:
+        raise ValueError(
+            f'{name} must be at least {COLDEST}, below which powers of e overflow; got '
+            f'{temperature}'
+        )
 
 
 def empty_logits(count: int, prototypes: Tensor) -> Tensor:
@@ -135,7 +147,7 @@ def sinkhorn(shares: Tensor, iterations: int = 3) -> Targets:
             # At least LEAST, for without any token there is no mass.
             mass = mass.clamp(min=(LEAST * mass.max()).clamp(min=LEAST))
             # A common factor is of no matter: as far above 1 as below.
-            columns = (mass.min() * mass.max()).sqrt() / mass
+            columns = mass.min().sqrt() * mass.max().sqrt() / mass
     return Targets(shares, columns)
 
 
@@ -240,26 +252,28 @@ def by_products(
     loss = weight.new_zeros(())
     grad_answers = torch.zeros_like(answers)
     pulled, pushed = (torch.zeros_like(prototypes) for _ in range(2))
-    columns = targets.columns.to(targets.matrix)
+    # What products take, here and not for each of them; rounded once and for all.
     narrow = torch.bfloat16 if in_bfloat16(answers) else answers.dtype
-    scaled = (prototypes * columns[:, None]).to(narrow)
-    prototypes = prototypes.to(narrow)  # here, and not for every product
+    matrix, columns = (x.to(narrow) for x in targets)
+    rounded = columns.to(prototypes)[:, None]
+    scaled = (prototypes * rounded).to(narrow)
+    prototypes = prototypes.to(narrow)
     rows = chunk_rows(prototypes)
-    chunks = (x.split(rows) for x in (answers, targets.matrix, weight, grad_answers))
+    chunks = (x.split(rows) for x in (answers, matrix, weight, grad_answers))
     for answer, matrix, share, grad in zip(*chunks, strict=True):
         shares = similarities(answer, prototypes, temperature).exp_()
         mass = shares.sum(dim=1, keepdim=True, dtype=answer.dtype)
         says = shares @ prototypes / mass
         wanted = (matrix @ columns).to(answer)[:, None]
         should_say = matrix @ scaled / wanted
-        agreement = ((answer * should_say).sum(dim=1) - 1) / temperature
+        agreement = (answer * should_say).sum(dim=1) / temperature
         loss += (share * (mass[:, 0].log() - agreement)).sum()
         share = share[:, None] / temperature
         torch.mul(says - should_say, share, out=grad)
         answer = answer * share
         pushed += shares.T @ (answer / mass)
         pulled += matrix.T @ (answer / wanted)
-    return loss, grad_answers, pushed.addcmul_(pulled, columns[:, None], value=-1)
+    return loss, grad_answers, pushed.addcmul_(pulled, rounded, value=-1)
 
 
 def chunk_rows(prototypes: Tensor, matrices: int = 1) -> int:
@@ -418,7 +432,7 @@ class TeacherTargets(nn.Module):
         iterations: Of ``'sinkhorn'``.
 
     Raises:
-        ValueError: If the method is unknown or the temperature not above 0.
+        ValueError: If the method is unknown or the temperature too low.
     """
 
     def __init__(
@@ -431,8 +445,7 @@ class TeacherTargets(nn.Module):
     ) -> None:
         super().__init__()
         check_choice('method', method, ('sinkhorn', 'centering'))
-        if not temperature > 0:
-            raise ValueError(f'temperature must be above 0, got {temperature}')
+        check_temperature('temperature', temperature)
         self.temperature = temperature
         self.iterations = iterations
         centering = method == 'centering'

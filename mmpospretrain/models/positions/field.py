@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from mmpospretrain.checks import check_at_least, check_choice
 
+from ..device import send
 from .grid import GridSize
 
 MODES = {'bicubic': 4, 'bilinear': 2}  # how many samples along a side count at a place
@@ -141,7 +142,7 @@ class PositionField(nn.Module):
     def pos_embed(self, grid_size: GridSize) -> Tensor:
         """Positions of a whole image: an ordinary embedding (1, N, D)."""
         corners = [[0.0, 0.0, 1.0, 1.0]]
-        box = torch.tensor(corners, dtype=torch.float64, device=self.samples.device)
+        box = send(torch.tensor(corners, dtype=torch.float64), self.samples.device)
         return self.on_grid(box, box.new_zeros(1, dtype=torch.bool), grid_size)
 
     def _wide_samples(self) -> Tensor:

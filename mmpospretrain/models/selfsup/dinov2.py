@@ -28,7 +28,13 @@ from mmpospretrain.registry import MODELS
 
 from ..backbones.position_vit import PositionViT
 from ..device import send
-from ..losses.distillation import TeacherTargets, dino_loss, ibot_loss, koleo_loss
+from ..losses.distillation import (
+    TeacherTargets,
+    check_temperature,
+    dino_loss,
+    ibot_loss,
+    koleo_loss,
+)
 from ..positions import GridSize, box_mask, to_grid_size
 from .teacher_student import TeacherStudent
 
@@ -109,10 +115,7 @@ class DINOv2(TeacherStudent):
         for ratio in mask_ratio:
             check_ratio('mask_ratio', ratio, closed=True)
         check_at_least('koleo_weight', koleo_weight, 0)
-        if not student_temperature > 0:
-            raise ValueError(
-                f'student_temperature must be above 0, got {student_temperature}'
-            )
+        check_temperature('student_temperature', student_temperature)
         backbone = MODELS.build(backbone)
         if backbone.cls_token is None:
             raise ValueError(
@@ -321,7 +324,7 @@ class DINOv2(TeacherStudent):
         # As in the released code, a mean over all views, of which some have none.
         weight = 1 / (mask.sum(dim=1, keepdim=True).clamp(min=1) * len(mask))
         weight = send(weight.expand(mask.shape)[mask], learnt.device)  # (n,)
-        view, patch = send(torch.stack(mask.nonzero(as_tuple=True)), learnt.device)
+        view, patch = send(mask.nonzero(), learnt.device).T
         with torch.no_grad():
             answers, prototypes = self.target_heads[kind](taught[view, patch + 1])
             targets = self.targets[kind](answers, prototypes)
