@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 
+@torch.compiler.disable  # which knows no pinned memory
 def send(tensor: Tensor, device: torch.device | str | None) -> Tensor:
     """Copy from the CPU to a device, without waiting for what a GPU still has to do.
 

@@ -366,3 +366,21 @@ def test_bad_options(kwargs, message):
 def test_other_views_than_expected():
     with pytest.raises(ValueError, match='num_global_views is 2'):
         make()(*make_crops(num_views=(1, 4)), mode='loss')
+
+
+def test_compiled():
+    """As ``compile=True`` does, but for the code that an inductor makes of it."""
+    model = make(mask_ratio=(0.3, 0.3))
+    inputs, samples = make_crops()
+    results = []
+    for forward in (model.forward, torch.compile(model.forward, backend='eager')):
+        torch.manual_seed(0)
+        with torch.autocast('cpu', torch.bfloat16):
+            losses = forward(inputs, samples, mode='loss')
+        model.zero_grad()
+        sum_losses(losses).backward()
+        grad = model.heads['position'].prototypes.weight.grad.clone()
+        results.append({**losses, 'grad': grad})
+    plain, compiled = results
+    for name, value in plain.items():
+        torch.testing.assert_close(compiled[name], value, rtol=1e-2, atol=1e-4)

@@ -70,7 +70,7 @@ def _segment(length: Tensor, most: int, draw: Tensor) -> Tensor:
     first = (draw * (most - length + 1)).floor()
     place = torch.arange(most)
     inside = (place >= first[..., None]) & (place < (first + length)[..., None])
-    return (inside << torch.arange(SHAPES)[:, None]).sum(1)
+    return (inside.long() << torch.arange(SHAPES)[:, None]).sum(1)
 
 
 def _lay(covers: Tensor, counts: Tensor, generator: torch.Generator | None) -> Tensor:
