@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmpospretrain.models.losses.distillation import TeacherTargets, cross_entropy
+from mmpospretrain.models.losses.distillation import TeacherTargets
+from mmpospretrain.models.losses.prototype_cross_entropy import cross_entropy
 from mmpospretrain.models.positions import PositionField
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
@@ -66,7 +67,7 @@ def test_chunks_make_no_difference(monkeypatch):
     results = []
     for chunk in (2**30, 50 * K * 2):
         monkeypatch.setattr(
-            'mmpospretrain.models.losses.distillation.LARGE_CHUNK', chunk
+            'mmpospretrain.models.losses.prototype_cross_entropy.LARGE_CHUNK', chunk
         )
         with torch.autocast('cuda', torch.bfloat16):
             targets = make(*(x.float().cuda() for x in taught))

@@ -11,19 +11,14 @@ from scipy.special import logsumexp
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from mmpospretrain.models.losses import distillation
 from mmpospretrain.models.losses.distillation import (
-    Targets,
     TeacherTargets,
-    by_gaps,
-    by_products,
-    cross_entropy,
     dino_loss,
     ibot_loss,
     koleo_loss,
-    similarities,
     sinkhorn,
 )
+from mmpospretrain.models.losses.prototype_cross_entropy import Targets
 
 K = 7
 
@@ -118,29 +113,6 @@ def test_targets_of_nothing():
     torch.testing.assert_close(targets.columns, torch.ones(K))
 
 
-@pytest.mark.parametrize('temperature', [0.04, 0.02])
-@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
-def test_similarities(dtype, temperature):
-    """Half precision has its digits near 0, where nearly all cosines are."""
-    answers, prototypes = unit(30, 256), unit(512, 256)
-    prototypes[:30] = answers
-    expected = answers.double() @ prototypes.double().T / temperature
-    mixed = dtype != torch.float32
-    with torch.autocast('cpu', dtype if mixed else torch.bfloat16, enabled=mixed):
-        found = similarities(answers, prototypes, temperature)
-        memory = torch.zeros_like(found)
-        again = similarities(answers, prototypes, temperature, out=memory)
-    assert found.dtype == (dtype if dtype == torch.bfloat16 else torch.float32)
-    assert torch.equal(found, again)
-    assert torch.equal(memory, found) == (dtype != torch.bfloat16)
-    assert found.exp().isfinite().all()
-    # Factors are rounded, and so are sums of 256: of float32 alone, as they go.
-    digits = torch.finfo(dtype).eps * (8 if dtype == torch.float32 else 1)
-    torch.testing.assert_close(
-        found.double(), expected, rtol=digits, atol=digits / temperature / 4
-    )
-
-
 def test_center():
     """Over the steps, with a batch in two parts in the second."""
     make = TeacherTargets(K, 'centering', temperature=0.04, momentum=0.9)
@@ -205,59 +177,6 @@ def test_ibot():
     assert found.item() == pytest.approx(expected, rel=1e-5)
     nothing = as_targets(targets[:0])
     assert ibot_loss(logits[:0], torch.eye(K), nothing, weight[:0]).item() == 0
-
-
-@pytest.mark.parametrize('how', [by_gaps, by_products])
-@pytest.mark.parametrize('chunk', [1, 4 * K * 8, 8 * K * 8, 10**6])
-def test_gradient_of_cross_entropy(monkeypatch, how, chunk):
-    """Against PyTorch's own, chunk by chunk."""
-    monkeypatch.setitem(distillation.CHUNK, 'cpu', chunk)
-    answers = unit(10, 3).double().requires_grad_()
-    prototypes = unit(K, 3).double().requires_grad_()
-    weight = torch.rand(10).double()
-    targets = Targets(torch.rand(10, K).double(), torch.rand(K).double())
-    found = how(answers.detach(), prototypes.detach(), targets, weight, 0.3)
-    logits = answers @ prototypes.T / 0.3
-    plain = -(weight[:, None] * targets.dense() * logits.log_softmax(1)).sum()
-    gradients = torch.autograd.grad(plain, (answers, prototypes))
-    for a, b in zip(found, (plain, *gradients), strict=True):
-        torch.testing.assert_close(a, b)
-
-
-def test_cross_entropy_is_differentiable():
-    """By finite differences, and times whatever comes after it."""
-    inputs = unit(10, 3).double(), unit(K, 3).double()
-    inputs = [x.requires_grad_() for x in inputs]
-    targets, weight = as_targets(random_targets(10).double()), torch.rand(10).double()
-    assert torch.autograd.gradcheck(
-        lambda a, b: 3 * cross_entropy(a, b, targets, weight, 0.3), inputs
-    )
-
-
-@pytest.mark.parametrize('alike', [0.0, 3.0])
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
-def test_cross_entropy_in_mixed_precision(dtype, alike):
-    """Products in half precision, which loses no weights, however small they are.
-
-    Nor what tells tokens apart that nearly say the same: their cosines are .9.
-    """
-    common = alike * unit(1, 256)
-    answers = F.normalize(unit(64, 256) + common, dim=-1).requires_grad_()
-    prototypes = unit(4096, 256).requires_grad_()
-    make = TeacherTargets(4096)
-    taught = F.normalize(unit(64, 256) + common, dim=-1), unit(4096, 256)
-    weight = torch.rand(64) / (256 * 59)
-    results = []
-    for enabled in (False, True):
-        with torch.autocast('cpu', dtype, enabled=enabled):
-            targets = make(*taught)
-            loss = cross_entropy(answers, prototypes, targets, weight, 0.1)
-        gradients = torch.autograd.grad(loss, (answers, prototypes))
-        results.append((targets.dense(), loss, *gradients))
-    for full, mixed in zip(*results, strict=True):
-        assert mixed.dtype == torch.float32
-        assert not torch.equal(full, mixed)
-        assert (mixed - full).norm() < 0.02 * full.norm()
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])

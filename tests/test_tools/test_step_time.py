@@ -11,7 +11,10 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 
-from mmpospretrain.models.losses.distillation import Targets, cross_entropy
+from mmpospretrain.models.losses.prototype_cross_entropy import (
+    Targets,
+    cross_entropy,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / 'tools' / 'benchmarks' / 'step_time.py'

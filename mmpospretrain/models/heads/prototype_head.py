@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from mmpospretrain.checks import check_at_least
 from mmpospretrain.registry import MODELS
 
-from ..losses.distillation import row_products
+from ..losses.prototype_cross_entropy import row_products
 
 
 class UnitRows(torch.autograd.Function):

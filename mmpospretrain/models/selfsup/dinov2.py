@@ -28,13 +28,8 @@ from mmpospretrain.registry import MODELS
 
 from ..backbones.position_vit import PositionViT
 from ..device import send
-from ..losses.distillation import (
-    TeacherTargets,
-    check_temperature,
-    dino_loss,
-    ibot_loss,
-    koleo_loss,
-)
+from ..losses.distillation import TeacherTargets, dino_loss, ibot_loss, koleo_loss
+from ..losses.prototype_cross_entropy import check_temperature
 from ..positions import GridSize, box_mask, to_grid_size
 from .teacher_student import TeacherStudent
 
