@@ -7,6 +7,7 @@ from importlib import import_module
 from multiprocessing import Pipe
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import ConfigDict
@@ -19,6 +20,10 @@ from mmpospretrain.models.losses.prototype_cross_entropy import (
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / 'tools' / 'benchmarks' / 'step_time.py'
 TINY = str(ROOT / 'configs' / 'droppos' / 'droppos_vit-tiny-p16_photoshapes.py')
+DINOV2, POSFIELD = (
+    str(ROOT / 'configs' / 'posfield' / f'{name}_vit-tiny-p16_photoshapes.py')
+    for name in ('dinov2', 'posfield')
+)
 MAE = 'mmpretrain::mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py'
 
 
@@ -116,6 +121,27 @@ def test_batch_of_a_classifier_has_labels(timing):
     batch = timing.synthetic_batch(cfg, batch_size=2)
     assert [sample.gt_label.tolist() for sample in batch['data_samples']] == [[0], [0]]
     assert batch['inputs'][0].shape == (3, 224, 224)
+
+
+def test_the_same_views_on_both_sides_and_a_teacher_that_follows(
+    timing, step_time, monkeypatch
+):
+    arguments = ('--vs', POSFIELD, '--device', 'cpu', '--batch-size', '2')
+    steps = [*map(timing.TrainStep, parse(step_time, monkeypatch, DINOV2, *arguments))]
+    given = [step.batch for step in steps]
+    torch.testing.assert_close(*(batch['inputs'] for batch in given), rtol=0, atol=0)
+    boxes, others = (
+        [sample.view_boxes for sample in batch['data_samples']] for batch in given
+    )
+    np.testing.assert_array_equal(boxes, others)
+    for step in steps:
+        student, teacher = step.model.backbone.norm1, step.model.target_encoder.norm1
+        before = teacher.bias.clone()
+        step.seconds()
+        # The momentum of the first step; before it, they are the same.
+        expected = torch.lerp(student.bias, before, 0.992)
+        torch.testing.assert_close(teacher.bias, expected, rtol=0, atol=1e-9)
+        assert not torch.equal(teacher.bias, before)
 
 
 def test_three_jobs_in_turn(timing, step_time, monkeypatch):
@@ -218,4 +244,6 @@ def test_droppos_against_mae(tmp_path):
     # The 5.3 M parameters of the encoder see the 49 patches of an image that MAE shows
     # it: once forward, twice backward.
     assert 1e9 < 5.3e6 * 49 * 2 * 3 * 2 < b['flops'] < 2e10
+    memory = b['peak_memory_mib'] / a['peak_memory_mib']
+    assert f'peak memory B/A {memory:.3f}' in quote
     assert f'operations B/A {b["flops"] / a["flops"]:.3f}' in quote

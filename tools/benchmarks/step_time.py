@@ -54,6 +54,9 @@ def report(result: dict[str, Any]) -> None:
             f'(median of pairs {ratios["median_of_ratios"]:.3f}, '
             f'fastest steps {ratios["ratio_of_fastest"]:.3f})'
         )
+        a, b = (run['peak_memory_mib'] for run in result['runs'])
+        # On a CPU, what the C library keeps counts, too.
+        quote.append(f'peak memory B/A {b / a:.3f}')
         if all(flops):
             quote.append(f'operations B/A {flops[1] / flops[0]:.3f}')
     print(', '.join(quote))

@@ -1,9 +1,10 @@
 """Training steps, timed in turn: what the benchmarks of steps have in common.
 
 A step is what ``model.train_step`` does with a batch that waits in memory: preprocess,
-forward, loss, backward, optimizer. Data loading, hooks and logging are left out. The
-batch comes from the config's own pipeline, fed with noise, so views and masks are those
-of training. Model and optimizer are built as in training, learning rate unscaled.
+forward, loss, backward, optimizer; and the teacher follows, if there is one. Data
+loading, other hooks and logging are left out. The batch comes from the config's own
+pipeline, fed with noise, so views and masks are those of training. Model and optimizer
+are built as in training, learning rate unscaled.
 
 Each job runs in a process of its own, so that none sees another's memory.
 """
@@ -26,8 +27,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose
 from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import Runner
+from mmengine.registry import HOOKS, MODELS, init_default_scope
+from mmengine.runner import Runner, set_random_seed
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
@@ -38,6 +39,7 @@ from torch.utils.flop_counter import (
 )
 
 from mmpospretrain.engine.cli import load_config
+from mmpospretrain.engine.hooks import TeacherHook
 
 NOISE_SIZE = 512  # pixels; crops of training fit in
 # What PyTorch does not count: attention on CPUs, and products added in place.
@@ -189,11 +191,16 @@ class TrainStep:
         self.model.init_weights()
         self.model.to(job.device).train()
         self.optim_wrapper = build_optim_wrapper(self.model, optim_wrapper)
+        for hook in cfg.get('custom_hooks') or []:
+            if HOOKS.get(hook['type']) is TeacherHook:
+                hook = HOOKS.build(hook)
+                hook.listen(self.model, self.optim_wrapper.optimizer)
         self.compiled = bool(options := cfg.get('compile') or job.compile)
         if self.compiled:  # as MMEngine's Runner
             self.model.forward = torch.compile(
                 self.model.forward, **(options if isinstance(options, dict) else {})
             )
+        set_random_seed(0)  # configs with the same pipeline have the same batch
         self.batch = synthetic_batch(cfg, job.batch_size)
         self.on_gpu = job.device == 'cuda'
         self.steps = 0
@@ -206,7 +213,8 @@ class TrainStep:
     def seconds(self) -> float:
         """Run one step and return how long it took."""
         self.steps += 1
-        torch.manual_seed(self.steps)  # masks of random size are the same on both sides
+        # Both sides have the same masks, if they draw the same numbers in turn.
+        torch.manual_seed(self.steps)
         self._synchronize()
         start = time.perf_counter()
         self.model.train_step(self.batch, self.optim_wrapper)

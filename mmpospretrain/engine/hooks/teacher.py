@@ -6,6 +6,7 @@ from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -51,6 +52,7 @@ class TeacherHook(Schedule):
         check_ratio('start', start, closed=True)
         check_ratio('end', end, closed=True)
         super().__init__(start, end, shape)
+        self.momentum = start  # until a training sets it
         teachers, students = (
             [paths] if isinstance(paths, str) else paths for paths in (teacher, student)
         )
@@ -62,8 +64,15 @@ class TeacherHook(Schedule):
         self.pairs = [*zip(teachers, students, strict=True)]
 
     def before_train(self, runner: Runner) -> None:
-        """Find all of them, and listen to the optimizer."""
-        model = unwrapped(runner.model)
+        """Listen to the optimizer of the training."""
+        self.listen(unwrapped(runner.model), runner.optim_wrapper.optimizer)
+
+    def listen(self, model: nn.Module, optimizer: Optimizer) -> None:
+        """From now on, let the teachers of a model follow every optimizer step.
+
+        Raises:
+            ValueError: If the modules are not there or not alike.
+        """
         self._teacher, self._student = [], []
         for paths in self.pairs:
             teacher, student = (
@@ -81,7 +90,6 @@ class TeacherHook(Schedule):
             self._teacher += teacher.values()
             self._student += (student[name] for name in teacher)
         self._targets = [m for m in model.modules() if isinstance(m, TeacherTargets)]
-        optimizer = runner.optim_wrapper.optimizer
         self._listening = optimizer.register_step_post_hook(self._follow)
 
     def after_train(self, runner: Runner) -> None:
@@ -161,6 +169,6 @@ class CollapseWatchHook(Hook):
             self._next = runner.iter + self.interval
             runner.logger.warning(
                 f'Collapse? {self.name} is {value:.3g} at iteration {runner.iter + 1}, '
-                f'{limit}: the teacher says nearly the same of everything. Lower the '
+                f'{limit}: the teacher may tell hardly anything apart. Lower the '
                 'learning rate, or raise the momentum of the teacher'
             )
