@@ -7,8 +7,10 @@ differently patches look, and how far (PosField, Figure 5). With ``--show query`
 ``query.png``: what the patches at some points look at in the last layer (PosField,
 Figure 6). ``attention.json`` has the numbers, ``attention.npz`` the maps.
 
-For pre-trainings and for classifiers of MMPretrain, several side by side. Patches all
-look at one another: MP3 is shown at η = 0, and of a model with a teacher, the teacher.
+For pre-trainings, and for classifiers, detectors and segmentors whose backbone is a ViT
+with plain attention, several side by side; not for windows and relative positions of
+ViTDet, nor for BEiT, EVA-02 and other kinds. Patches all look at one another: MP3 is
+shown at η = 0, and of a model with a teacher, the teacher.
 """
 
 import argparse

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from ..models.attention import ALL
 from ..models.backbones.position_vit import PositionViT
+from ..models.backbones.vitdet import GridAttention, ViTDet
 from ..models.positions import GridSize, grid_coordinates, to_grid_size
 from ..models.selfsup.position_predictor import evaluating
 
@@ -233,8 +234,8 @@ def encode_measured(
     """Encode images in evaluation mode, and measure the attention of layers.
 
     Args:
-        backbone: A `PositionViT`, with any positions, or a ViT of MMPretrain whose
-            layers are plain.
+        backbone: A `PositionViT`, with any positions, a `ViTDet` without windows, or a
+            ViT of MMPretrain whose layers are plain.
         images: (B, C, H, W).
         measure: Called with the :func:`attention_map` of each layer and the grid of the
             patches. What it returns is kept, and the map is not.
@@ -259,26 +260,43 @@ def encode_measured(
             hook = partial(_measure_layer, layer, grid_size, measure, measured)
             # The norm, because `run_layer` never calls the attention after it.
             hooks.enter_context(layer.ln1.register_forward_hook(hook))
-        if isinstance(backbone, PositionViT):
+        if isinstance(backbone, (DeiT3, DistilledVisionTransformer, ViTDet)):
+            backbone(images)  # whose tokens and positions are put together differently
+        elif isinstance(backbone, PositionViT):
             patches, _ = backbone.patchify(images)
             patches = patches + backbone.patch_positions(grid_size)
             backbone.encode(patches, grid_size=grid_size)
-        elif isinstance(backbone, (DeiT3, DistilledVisionTransformer)):
-            backbone(images)  # whose tokens and positions are put together differently
         else:  # past what subclasses do first: MAE's would mask
             VisionTransformer.forward(backbone, images)
     (tokens,) = outputs
+    tokens = as_sequence(tokens)
     return tokens[:, -math.prod(grid_size) :], [*measured.values()]
 
 
 def check_plain(backbone: VisionTransformer) -> None:
-    """Raise a ValueError if layers have another attention (windows, BEiT, EVA-02)."""
+    """Raise a ValueError if layers have another attention.
+
+    Such are windows and relative positions of a `ViTDet`, and those of BEiT and EVA-02.
+    """
     for layer in backbone.layers:
-        if type(layer.attn) is not MultiheadAttention:
+        name = None
+        if not isinstance(layer.attn, GridAttention):
+            if type(layer.attn) is not MultiheadAttention:
+                name = type(layer.attn).__name__
+        elif layer.attn.window_size:
+            name = 'windows'
+        elif layer.attn.rel_pos_h is not None:
+            name = 'relative positions'
+        if name:
             raise ValueError(
                 'only the attention of a plain ViT is shown, and the layers of this '
-                f'{type(backbone).__name__} have {type(layer.attn).__name__}'
+                f'{type(backbone).__name__} have {name}'
             )
+
+
+def as_sequence(tokens: Tensor) -> Tensor:
+    """(B, T, D) as it is, and the map of a `ViTDet`, (B, R, C, D), as (B, R · C, D)."""
+    return tokens.flatten(1, -2)
 
 
 def attention_map(
@@ -322,6 +340,7 @@ def _measure_layer(
         return
     relative = getattr(layer.attn, 'rel_pos_bias', None)
     bias = relative(grid_size) if relative is not None else None
+    tokens = as_sequence(tokens)
     measured[layer] = measure(attention_map(layer.attn, tokens, bias), grid_size)
 
 

@@ -249,13 +249,32 @@ def test_masked_autoencoders_are_not_masked():
     assert maps == [(2, 2)] * 3
 
 
+def test_a_detector_without_windows():
+    """Its tokens are a map; with the same weights, it is the ViT that it was."""
+    detector = disturb(ViTDet(arch=ARCH, img_size=(32, 48), window_size=0))
+    plain = position_vit(with_cls_token=False)
+    plain.load_state_dict(detector.state_dict())
+    for measure in (head_statistics, position_correlation):
+        for found, expected in zip(
+            measure(detector, [IMAGES]), measure(plain, [IMAGES]), strict=True
+        ):
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize(
     ('backbone', 'name'),
     [
-        (ViTDet(arch={**ARCH, 'num_layers': 4}, img_size=64), 'GridAttention'),
+        (
+            ViTDet(arch=ARCH, img_size=64, global_layers=()),
+            'windows',
+        ),
+        (
+            ViTDet(arch=ARCH, img_size=64, window_size=0, rel_pos=True),
+            'relative positions',
+        ),
         (BEiTViT(ARCH, img_size=32, patch_size=16), 'BEiTAttention'),
     ],
-    ids=['windows', 'BEiT'],
+    ids=['windows', 'relative positions', 'BEiT'],
 )
 def test_other_attention(backbone, name):
     with pytest.raises(ValueError, match=f'only .* of a plain ViT .* have {name}'):

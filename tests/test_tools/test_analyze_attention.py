@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmdet.registry import MODELS as DETECTORS
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
 from PIL import Image
 
@@ -19,15 +21,17 @@ from mmpospretrain.evaluation.attention_diversity import (
 
 ROOT = Path(__file__).parents[2]
 TINY_MP3 = ROOT / 'configs/mp3/mp3_vit-tiny-p16_photoshapes.py'
+POSFIELD = ROOT / 'configs/posfield/posfield_vit-tiny-p16_photoshapes.py'
+DETECTOR = ROOT / 'configs/transfer/detection/mask-rcnn_vitdet-tiny-p16_photoshapes.py'
 CLASSIFIER = ROOT / 'configs/transfer/classification/vit-tiny-p16_photoshapes.py'
 
 
-def save(cfg, path, seed=0):
+def save(cfg, path, seed=0, std=0.1):
     """Config and checkpoint of random weights, as ``NAME.py`` and ``NAME.pth``."""
     torch.manual_seed(seed)
     model = MODELS.build({'data_preprocessor': cfg.data_preprocessor, **cfg.model})
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
+        torch.nn.init.normal_(parameter, std=std)
     cfg.dump(path.with_suffix('.py'))
     torch.save({'state_dict': model.state_dict()}, path.with_suffix('.pth'))
     return path.with_suffix('.py'), path.with_suffix('.pth')
@@ -156,6 +160,49 @@ def test_diversity_and_queries(analyze, mp3, classifier, image_folder, tmp_path)
     np.testing.assert_allclose(found['MP3/query'], expected, rtol=1e-3)
     for name in ('diversity', 'query'):
         assert np.array(Image.open(tmp_path / f'{name}.png').convert('L')).std() > 10
+
+
+def test_the_teacher_and_its_field(analyze, shrink, image_folder, tmp_path):
+    """Of PosField the teacher is shown, on any grid; its field is tested elsewhere."""
+    cfg = shrink(POSFIELD, {'model.head.num_prototypes': 16})
+    files = save(cfg, tmp_path / 'it', std=0.5)
+    paths = sorted((image_folder / 'val').iterdir())[:2]
+    listed = tmp_path / 'two.txt'
+    listed.write_text('\n'.join(map(str, paths)))
+    options = ('--show', 'diversity', 'query', '--image-size', 64, '--names', 'it')
+    shown = ('--query-images', paths[0])
+    assert analyze(*files, *options, *shown, images=listed) is None
+    found = np.load(tmp_path / 'attention.npz')
+    model = MODELS.build(Config.fromfile(files[0]).model)
+    model.load_state_dict(torch.load(files[1])['state_dict'])
+    size = (64, 64), Image.Resampling.BICUBIC
+    images = [np.array(Image.open(path).resize(*size)) for path in paths]
+    expected = attention_diversity(model.target_encoder, [normalise(images)])
+    np.testing.assert_allclose(found['it/nmi'], expected.nmi, rtol=1e-3)
+    student = attention_diversity(model.backbone, [normalise(images)])
+    assert not np.allclose(found['it/nmi'], student.nmi, rtol=1e-2)
+    middle = [(32, 32)]
+    expected = query_attention(model.target_encoder, [normalise(images[:1])], middle)
+    np.testing.assert_allclose(found['it/query'], expected.query, rtol=1e-3)
+
+
+def test_a_detector(analyze, image_folder, tmp_path):
+    """Of MMDetection, without windows; squares, not images as its pipeline has them."""
+    cfg = Config.fromfile(DETECTOR)
+    cfg.model.backbone.update(window_size=0, init_cfg=None)
+    cfg.dump(tmp_path / 'it.py')
+    init_default_scope('mmdet')
+    model = DETECTORS.build(cfg.model)
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'it.pth')
+    files = (tmp_path / 'it.py', tmp_path / 'it.pth')
+    options = ('--show', 'diversity', '--image-size', 64, '--num-images', 1)
+    assert analyze(*files, *options, '--names', 'it') is None
+    path = min((image_folder / 'val').iterdir())
+    size = (64, 64), Image.Resampling.BICUBIC
+    images = normalise([np.array(Image.open(path).resize(*size))])
+    expected = attention_diversity(model.backbone, [images])
+    found = np.load(tmp_path / 'attention.npz')
+    np.testing.assert_allclose(found['it/distance'], expected.distance, rtol=1e-4)
 
 
 def test_size_is_to_be_chosen(analyze, mp3, classifier):
