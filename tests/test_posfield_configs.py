@@ -102,7 +102,7 @@ def test_pre_training_of_the_paper(path):
         for head in heads.values():
             assert head.prototypes.out_features == 65536
         assert len({id(head) for head in heads.values()}) == len(heads)
-    assert model.koleo_weight == 1  # Eq. 6
+    assert model.koleo_loss.loss_weight == 1  # Eq. 6
     width = 768 if '-base-' in path.name else 384
     assert (model.backbone.embed_dims, len(layers)) == (width, 12)
     if posfield:
@@ -154,7 +154,7 @@ def test_learning_rate_that_the_header_derives(path):
 
 
 def test_colours():
-    """As BYOL's: first global, second global, local views; grey is that of BGR."""
+    """First global (BYOL), second global (BYOL), local views; grey is that of BGR."""
     cfg = Config.fromfile(PAPER[0])
     kinds = cfg.train_dataloader.dataset.pipeline[0].transforms
     probabilities = [
@@ -171,6 +171,12 @@ def test_colours():
         (jitter,) = (t for t in kind if t.type == 'RandomApply')
         strength = jitter.transforms[0]
         assert jitter.prob == 0.8
+        for transform in kind:
+            if transform.type == 'GaussianBlur':  # the radius is drawn evenly
+                assert transform.magnitude_range == (0.1, 2.0)
+                assert transform.magnitude_std == 'inf'
+            if transform.type == 'Solarize':
+                assert transform.thr == 128
         assert [
             strength[name] for name in ('brightness', 'contrast', 'saturation', 'hue')
         ] == [0.4, 0.4, 0.2, 0.1]
@@ -283,16 +289,18 @@ def test_the_tables_are_complete():
     ]
 
 
-def test_a_training(shrink):
+@pytest.mark.parametrize('with_options', [False, True])
+def test_a_training(shrink, with_options):
     """Hooks find what they move; what should not decay does not; 12 steps are sound."""
-    cfg = shrink(
-        POSFIELD,
-        {
-            'train_cfg.max_epochs': 2,
-            'param_scheduler.1.end': 2,
-            'model.head.num_prototypes': 32,
-        },
-    )
+    options = {
+        'train_cfg.max_epochs': 2,
+        'param_scheduler.1.end': 2,
+        'model.head.num_prototypes': 32,
+    }
+    if with_options:  # two rows of the README's table
+        options['custom_hooks.1.epochs'] = 0
+        options['model.backbone.layer_scale_init_value'] = 1e-5
+    cfg = shrink(POSFIELD, options)
     runner = build_runner(cfg)
     model = runner.model
     prototypes, epochs = model.heads['position'].prototypes.weight, []
@@ -306,15 +314,18 @@ def test_a_training(shrink):
     runner.call_hook = spy
     runner.train()
     start, first, second = epochs
-    assert torch.equal(start, first)
+    assert torch.equal(start, first) != with_options
     assert not torch.equal(first, second)
     teacher = model.target_heads['position'].prototypes.weight
     assert not torch.equal(teacher, start)
     names = {id(p): name for name, p in model.named_parameters()}
     groups = runner.optim_wrapper.optimizer.param_groups
     decay = {names[id(p)]: g['weight_decay'] for g in groups for p in g['params']}
-    spared = r'bias$|\.ln\d\.|mask_token$|cls_token$|pos_embed$|field\.samples$'
+    spared = (
+        r'bias$|\.ln\d\.|\.gamma\d\.|mask_token$|cls_token$|pos_embed$|field\.samples$'
+    )
     assert all((decay[name] == 0) == bool(re.search(spared, name)) for name in decay)
     assert {'pos_mask_token', 'backbone.field.samples', 'heads.cls.mlp.0.weight'} <= {
         *decay
     }
+    assert ('backbone.layers.0.attn.gamma1.weight' in decay) == with_options

@@ -4,6 +4,7 @@ from .backbones.position_vit import PositionViT
 from .backbones.vitdet import ViTDet
 from .heads.position_head import PositionHead
 from .heads.prototype_head import PrototypeHead
+from .losses.distillation import DINOLoss, IBOTLoss, KoLeoLoss
 from .losses.position_loss import PositionLoss
 from .necks.concat_batch_norm import ConcatBatchNormNeck
 from .necks.latent_predictor import LatentPredictor
@@ -20,10 +21,13 @@ __all__ = [
     'IJEPA',
     'MP3',
     'ConcatBatchNormNeck',
+    'DINOLoss',
     'DINOv2',
     'DropPos',
     'DropPosMAE',
     'FieldViT',
+    'IBOTLoss',
+    'KoLeoLoss',
     'LatentPredictor',
     'PosField',
     'PositionHead',

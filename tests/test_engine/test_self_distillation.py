@@ -305,17 +305,29 @@ def test_a_loss_that_is_no_number(two_epochs, monkeypatch, part, value):
     assert not list(Path(cfg.work_dir).glob('*.pth'))
 
 
-def test_collapse_is_told(two_epochs, monkeypatch):
-    """All prototypes the same: a teacher that says nothing of anything."""
+def equal_prototypes(model: PosField) -> None:
+    for heads in (model.heads, model.target_heads):
+        nn.init.ones_(heads['cls'].prototypes.weight)
+
+
+def equal_features(model: PosField) -> None:
+    nn.init.zeros_(model.target_encoder.ln1.weight)  # the last norm
+
+
+@pytest.mark.parametrize('collapse', [equal_prototypes, equal_features])
+def test_collapse_is_told(two_epochs, monkeypatch, collapse):
+    """A teacher that says nothing of anything; whose features are one, if they are."""
 
     def init_weights(model: PosField) -> None:
         super(PosField, model).init_weights()
-        for heads in (model.heads, model.target_heads):
-            nn.init.ones_(heads['cls'].prototypes.weight)
+        collapse(model)
 
     monkeypatch.setattr(PosField, 'init_weights', init_weights)
     runner = train(two_epochs(**{'train_cfg.max_epochs': 1}))
     text = next(Path(runner.log_dir).glob('*.log')).read_text()
     assert 'Collapse? target_entropy is 1 at iteration 1, above 0.99' in text
     assert 'at iteration 1, below 0.01' in text
-    assert text.count('Collapse?') == 2  # and again after a thousand
+    no_rank = 'Collapse? feature_rank is 0 at iteration 1, below 1.2'
+    assert (no_rank in text) == (collapse is equal_features)
+    for name in ('target_entropy', 'target_kl'):  # again after a thousand
+        assert text.count(f'Collapse? {name}') == 1

@@ -182,7 +182,9 @@ def reference(
     targets = spread(
         model.targets['cls'], cosines(model.target_heads['cls'], teacher)
     ).reshape(known, num_images, -1)
-    answers = log_softmax(cosines(model.heads['cls'], student) / model.temperature)
+    answers = log_softmax(
+        cosines(model.heads['cls'], student) / model.dino_loss.temperature
+    )
     answers = answers.reshape(-1, num_images, answers.shape[-1])
     pairs = [
         (targets[t, image], answers[s, image])
@@ -202,7 +204,7 @@ def reference(
     eigenvalues = np.linalg.eigvalsh(np.cov(teacher.T))
     result = dict(
         loss_image=-np.mean([(t * s).sum() for t, s in pairs]),
-        loss_koleo=model.koleo_weight * koleo,
+        loss_koleo=model.koleo_loss.loss_weight * koleo,
         target_entropy=-np.mean([xlogy(t, t).sum() for t in flat]) / most,
         target_kl=np.mean([rel_entr(t, flat.mean(0)).sum() for t in flat]) / most,
         student_kl=np.mean([rel_entr(t, np.exp(s)).sum() for t, s in pairs]),
@@ -218,7 +220,7 @@ def reference(
             for heads, tokens in ((model.target_heads, taught), (model.heads, learnt))
         )
         wanted = spread(model.targets[kind], wanted)
-        said = log_softmax(said / model.temperature)
+        said = log_softmax(said / model.dino_loss.temperature)
         for (i, _), t, s in zip(places, wanted, said, strict=True):
             share = len(indices) * mask[i].sum().item()
             result[f'loss_{kind}'] -= (t * s).sum() / share

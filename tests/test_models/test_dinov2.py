@@ -1,6 +1,7 @@
 """DINOv2: a float64 reference, who sees and who learns what, masks, bad input."""
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -116,6 +117,19 @@ def test_the_teacher_sees_everything_and_drops_nothing(monkeypatch):
     assert mask.any(1).all()
     torch.testing.assert_close(heard['cls'], expected[:, 0])
     torch.testing.assert_close(heard['content'], expected[:, 1:][mask])
+
+
+def test_stochastic_depth():
+    """Of the student alone, and in training alone."""
+    model = make(backbone=dict(LEARNED, drop_path_rate=0.5))
+    move_on(model)
+    images = torch.randn(16, 3, 96, 64)  # each with its own lot
+    student, teacher = model.backbone, model.target_encoder
+    for training, backbone in product((True, False), (student, teacher)):
+        model.train(training)
+        first, second = (model.encode(backbone, images, None) for _ in range(2))
+        random = training and backbone is student
+        assert torch.equal(first, second) != random
 
 
 def test_few_passes(monkeypatch):
@@ -335,6 +349,8 @@ def test_other_views_than_expected(views, message):
         (dict(num_global_views=0), 'num_global_views must be at least 1, got 0'),
         (dict(content_share=1.1), r'content_share must lie in \[0, 1\], got 1.1'),
         (dict(mask_ratio=(0.1, 1.5)), r'mask_ratio must lie in \[0, 1\], got 1.5'),
+        (dict(mask_ratio=(0.5, 0.1)), r'from least to most, got \(0.5, 0.1\)'),
+        (dict(masking_unit='crop'), "masking_unit must be one of .*, got 'crop'"),
         (dict(koleo_weight=-1), 'koleo_weight must be at least 0, got -1'),
         (
             dict(student_temperature=0),

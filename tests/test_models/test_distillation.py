@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmpretrain.registry import MODELS
 from scipy.special import logsumexp
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from mmpospretrain.models.losses.distillation import (
     TeacherTargets,
+    centering,
     dino_loss,
     ibot_loss,
     koleo_loss,
@@ -136,6 +138,36 @@ def test_center():
     center.follow()  # nor in evaluation
     assert torch.equal(center.center, before)
     assert set(center.state_dict()) == {'center'}
+
+
+def test_centering():
+    cosines, center = unit(4, K), unit(1, K)[0]
+    found = centering((cosines / 0.04).exp(), center, 0.04).dense()
+    expected = softmax((cosines - center).double().numpy() / 0.04)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_modules():
+    """Those that other algorithms may take from the registry."""
+    answers, prototypes, targets = unit(6, 3), unit(K, 3), random_targets(6)
+    weight = torch.rand(6)
+    views = answers.unflatten(0, (3, 2)), prototypes, targets[:4].unflatten(0, (2, 2))
+
+    def make(name: str, **kwargs) -> nn.Module:
+        return MODELS.build(dict(type=f'mmpospretrain.{name}', **kwargs))
+
+    cold = dict(student_temperature=0.2)
+    assert make('DINOLoss', **cold)(*views) == dino_loss(*views, temperature=0.2)
+    assert make('DINOLoss')(*views) == dino_loss(*views, temperature=0.1)
+    patches = answers, prototypes, as_targets(targets), weight
+    assert make('IBOTLoss', **cold)(*patches) == ibot_loss(*patches, temperature=0.2)
+    assert make('KoLeoLoss', loss_weight=0.3)(answers) == 0.3 * koleo_loss(answers)
+    assert make('KoLeoLoss', loss_weight=0)(answers[:1]) == 0  # without a neighbour
+    for name in ('DINOLoss', 'IBOTLoss'):
+        with pytest.raises(ValueError, match=r'student_temperature .* 0\.01'):
+            make(name, student_temperature=0.01)
+    with pytest.raises(ValueError, match='loss_weight must be at least 0, got -1'):
+        make('KoLeoLoss', loss_weight=-1)
 
 
 @pytest.mark.parametrize('views', [2, 5])

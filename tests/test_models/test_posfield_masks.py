@@ -34,6 +34,27 @@ def test_no_view_is_masked_twice(num_views):
     assert content.double().mean() == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.parametrize('num_images', [1, 4, 5])
+def test_no_image_is_masked_twice(num_images):
+    """As footnote 3 may be read: both views of an image by the same lot."""
+    model = make(masking_unit='image')
+    generator = torch.Generator().manual_seed(0)
+    draws = [model.draw_masks(2 * num_images, (6, 4), generator) for _ in range(200)]
+    masks = {kind: torch.stack([draw[kind] for draw in draws]) for kind in KINDS}
+    content, position = (masks[kind].any(2).unflatten(1, (2, -1)) for kind in KINDS)
+    assert torch.equal(content, ~position)
+    assert torch.equal(content[:, 0], content[:, 1])  # (200, B)
+    counts = content[:, 0].sum(1)
+    assert counts.min() == num_images // 2
+    assert counts.max() == num_images - num_images // 2
+    for share in content[:, 0].double().mean(0):
+        assert share == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(200))
+    for mask in masks.values():  # nor are they masked in the same places
+        first, second = mask.unflatten(1, (2, -1)).unbind(1)  # (200, B, N)
+        hidden = first.any(2)
+        assert (first != second).any(2)[hidden].double().mean() > 0.9
+
+
 @pytest.mark.parametrize(
     ('content', 'position', 'expected'),
     [

@@ -1,5 +1,8 @@
-# Images without labels for DINOv2 and PosField: two views of 224², eight of 96². Shares
-# of the image and chances of blur and solarizing are those of DINOv2's code. No
+# Images without labels for DINOv2 and PosField: two views of 224², eight of 96²; 512
+# images (Tab. 6 of PosField) on eight GPUs. Shares of the image, and blur of half of
+# the local views, are those of DINOv2's code. Of the global views, blur in 100 % and
+# 10 %, solarizing of the second in 20 %, of values from 128 on: Tab. 6 of BYOL. The
+# code of DINOv2 passes these to a GaussianBlur(p) that blurs in 1 - p of all cases. No
 # validation: the losses say little, since their targets move; KNNHook measures the
 # features.
 _base_ = ['./imagenet_224.py', './dino_augment.py']
@@ -23,7 +26,7 @@ train_pipeline = [
                 global_crop,
                 *_base_.mirror_and_colours,
                 dict(_base_.blur, prob=0.1),
-                dict(type='Solarize', thr=128, prob=0.2),
+                dict(type='Solarize', thr=256 // 2, prob=0.2),
             ],
             [local_crop, *_base_.mirror_and_colours, dict(_base_.blur, prob=0.5)],
         ],
@@ -31,7 +34,7 @@ train_pipeline = [
     dict(type='PackInputs', algorithm_keys=('view_boxes', 'view_flipped')),
 ]
 train_dataloader = dict(
-    batch_size=64,
+    batch_size=512 // 8,
     collate_fn=dict(type='mmpospretrain.collate_views'),
     dataset=dict(pipeline=train_pipeline),
 )

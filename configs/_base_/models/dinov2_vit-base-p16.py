@@ -49,7 +49,10 @@ custom_hooks = [
         shape='cosine',
     ),
     # A teacher that says the same of all images, or nothing of any, has collapsed
-    # (DINO, Sec. 5.3). The limits are ours.
+    # (DINO, Sec. 5.3). Sinkhorn-Knopp spreads targets over the prototypes even where
+    # features lie on a line, which is a rank of 1; random weights have 2 to 4. The
+    # limits are ours.
     dict(type='mmpospretrain.CollapseWatchHook', name='target_kl', below=0.01),
     dict(type='mmpospretrain.CollapseWatchHook', name='target_entropy', above=0.99),
+    dict(type='mmpospretrain.CollapseWatchHook', name='feature_rank', below=1.2),
 ]

@@ -9,7 +9,12 @@ max_epochs = 100
 optim_wrapper = dict(
     optimizer=dict(lr=2e-3, betas=(0.9, 0.999), weight_decay=0.04, fused=True),
     clip_grad=dict(max_norm=3.0),
-    paramwise_cfg=dict(custom_keys={'field.samples': dict(decay_mult=0.0)}),
+    paramwise_cfg=dict(
+        custom_keys={
+            'field.samples': dict(decay_mult=0.0),
+            '.gamma': dict(decay_mult=0.0),  # LayerScale, if any: DINOv2's code
+        }
+    ),
 )
 auto_scale_lr = dict(base_batch_size=1024, rule='sqrt')
 param_scheduler = _base_.param_scheduler

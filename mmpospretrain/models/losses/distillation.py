@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 from torch.nn import functional as F
 
-from mmpospretrain.checks import check_choice, check_ratio
+from mmpospretrain.checks import check_at_least, check_choice, check_ratio
+from mmpospretrain.registry import MODELS
 
 from .prototype_cross_entropy import (
     Targets,
@@ -65,6 +66,21 @@ def sinkhorn(shares: Tensor, iterations: int = 3) -> Targets:
             # A common factor is of no matter: as far above 1 as below.
             columns = mass.min().sqrt() * mass.max().sqrt() / mass
     return Targets(shares, columns)
+
+
+def centering(shares: Tensor, center: Tensor, temperature: float) -> Targets:
+    """Targets less what prototypes get on average (Caron et al., DINO, Sec. 3.1).
+
+    Args:
+        shares: (n, K), powers of e of the teacher's cosines over its temperature.
+        center: (K,), their mean cosines; see :class:`Center`.
+        temperature: Of the teacher.
+
+    Returns:
+        (n, K): the softmax of cosines less their mean, over the temperature.
+    """
+    # Its mean keeps the exponents small: norming rows takes out a common factor.
+    return Targets(shares, ((center.mean() - center) / temperature).exp())
 
 
 class Center(nn.Module):
@@ -159,6 +175,42 @@ def ibot_loss(
     return cross_entropy(answers, prototypes, targets, weight, temperature)
 
 
+class StudentLoss(nn.Module):
+    """Base of the losses that have the student's temperature.
+
+    Args:
+        student_temperature: Below 1 sharpens.
+
+    Raises:
+        ValueError: If it is too low.
+    """
+
+    def __init__(self, student_temperature: float = 0.1) -> None:
+        super().__init__()
+        check_temperature('student_temperature', student_temperature)
+        self.temperature = student_temperature
+
+
+@MODELS.register_module()
+class DINOLoss(StudentLoss):
+    """:func:`dino_loss` as a module."""
+
+    def forward(self, answers: Tensor, prototypes: Tensor, targets: Tensor) -> Tensor:
+        """See :func:`dino_loss`."""
+        return dino_loss(answers, prototypes, targets, self.temperature)
+
+
+@MODELS.register_module()
+class IBOTLoss(StudentLoss):
+    """:func:`ibot_loss` as a module."""
+
+    def forward(
+        self, answers: Tensor, prototypes: Tensor, targets: Targets, weight: Tensor
+    ) -> Tensor:
+        """See :func:`ibot_loss`."""
+        return ibot_loss(answers, prototypes, targets, weight, self.temperature)
+
+
 def koleo_loss(features: Tensor) -> Tensor:
     """Spreads images apart: minus the log of the distance to the nearest (KoLeo).
 
@@ -191,6 +243,29 @@ def koleo_loss(features: Tensor) -> Tensor:
     return -(distance + TINY).log().mean()
 
 
+@MODELS.register_module()
+class KoLeoLoss(nn.Module):
+    """:func:`koleo_loss` as a module.
+
+    Args:
+        loss_weight: With 0, nobody looks for neighbours: a single image will do.
+
+    Raises:
+        ValueError: If it is below 0.
+    """
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        check_at_least('loss_weight', loss_weight, 0)
+        self.loss_weight = loss_weight
+
+    def forward(self, features: Tensor) -> Tensor:
+        """See :func:`koleo_loss`."""
+        if not self.loss_weight:
+            return features.new_zeros((), dtype=torch.float32)
+        return self.loss_weight * koleo_loss(features)
+
+
 class TeacherTargets(nn.Module):
     """Targets from the answers of a teacher.
 
@@ -218,8 +293,9 @@ class TeacherTargets(nn.Module):
         check_temperature('temperature', temperature)
         self.temperature = temperature
         self.iterations = iterations
-        centering = method == 'centering'
-        self.center = Center(num_prototypes, momentum) if centering else None
+        self.center = None
+        if method == 'centering':
+            self.center = Center(num_prototypes, momentum)
 
     @torch.no_grad()
     def forward(self, answers: Tensor, prototypes: Tensor) -> Targets:
@@ -234,8 +310,7 @@ class TeacherTargets(nn.Module):
             return sinkhorn(shares, self.iterations)
         if self.training:
             self.center.see(answers, prototypes)
-        center = self.center.center
-        return Targets(shares, ((center.mean() - center) / self.temperature).exp())
+        return centering(shares, self.center.center, self.temperature)
 
     def follow(self) -> None:
         """To be called after every optimizer step: moves the center, if any."""

@@ -23,13 +23,12 @@ from mmengine.model import ModuleDict
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from mmpospretrain.checks import check_at_least, check_ratio
+from mmpospretrain.checks import check_at_least, check_choice, check_ratio
 from mmpospretrain.registry import MODELS
 
 from ..backbones.position_vit import PositionViT
 from ..device import send
-from ..losses.distillation import TeacherTargets, dino_loss, ibot_loss, koleo_loss
-from ..losses.prototype_cross_entropy import check_temperature
+from ..losses.distillation import DINOLoss, IBOTLoss, KoLeoLoss, TeacherTargets
 from ..positions import GridSize, box_mask, to_grid_size
 from .teacher_student import TeacherStudent
 
@@ -82,6 +81,8 @@ class DINOv2(TeacherStudent):
         num_global_views: Views of an image that the teacher sees: the first.
         content_share: Share of the global views whose patches are masked.
         mask_ratio: Range of ρ, the share of masked patches in such a view.
+        masking_unit: What draws whether and how it is masked: each ``'view'``, as in
+            the released code, or each ``'image'``, for all of its global views.
         targets: Options of :class:`TeacherTargets`; ``method`` is ``'sinkhorn'`` or
             ``'centering'``.
         student_temperature: Of the student.
@@ -100,6 +101,7 @@ class DINOv2(TeacherStudent):
         num_global_views: int = 2,
         content_share: float = 0.5,
         mask_ratio: tuple[float, float] = (0.1, 0.5),
+        masking_unit: str = 'view',
         targets: dict | None = None,
         student_temperature: float = 0.1,
         koleo_weight: float = 1.0,
@@ -109,8 +111,10 @@ class DINOv2(TeacherStudent):
         check_ratio('content_share', content_share, closed=True)
         for ratio in mask_ratio:
             check_ratio('mask_ratio', ratio, closed=True)
+        if mask_ratio[0] > mask_ratio[1]:
+            raise ValueError(f'mask_ratio goes from least to most, got {mask_ratio}')
+        check_choice('masking_unit', masking_unit, ('view', 'image'))
         check_at_least('koleo_weight', koleo_weight, 0)
-        check_temperature('student_temperature', student_temperature)
         backbone = MODELS.build(backbone)
         if backbone.cls_token is None:
             raise ValueError(
@@ -120,8 +124,10 @@ class DINOv2(TeacherStudent):
         super().__init__(backbone=backbone, **kwargs)
         self.num_global_views = num_global_views
         self.mask_ratio = mask_ratio
-        self.temperature = student_temperature
-        self.koleo_weight = koleo_weight
+        self.masking_unit = masking_unit
+        self.dino_loss = DINOLoss(student_temperature)
+        self.ibot_loss = IBOTLoss(student_temperature)
+        self.koleo_loss = KoLeoLoss(koleo_weight)
         self.maskings = dict(content=Masking(content_share, box_mask))
         self.mask_token = nn.Parameter(torch.zeros(1, 1, backbone.embed_dims))
         # MMEngine's, which initialises what it holds.
@@ -210,9 +216,10 @@ class DINOv2(TeacherStudent):
         """Choose what the student does not see of global views.
 
         Every masked view has exactly ρN patches masked, rounded, ρ ~ U(mask_ratio), and
-        each kind of masking has its share of the views: no view has two of them. The ρ
-        of one kind are spread evenly, as in the released code, so that every step masks
-        nearly as many patches, and takes as much memory and time.
+        each kind of masking has its share of the views: no view has two of them, nor
+        has an image, if images draw. The ρ of one kind are spread evenly, as in the
+        released code, so that every step masks nearly as many patches, and takes as
+        much memory and time.
 
         Args:
             num_views: V·B.
@@ -223,10 +230,14 @@ class DINOv2(TeacherStudent):
             For each kind a mask (V·B, N) bool, on the CPU; True = masked.
         """
         low, high = self.mask_ratio
-        # The same offset for all: shares that views do not divide by are right on
+        alike = self.num_global_views if self.masking_unit == 'image' else 1
+        assert num_views % alike == 0
+        units = num_views // alike
+        # The same offset for all: shares that units do not divide by are right on
         # average.
         offset = torch.rand((), generator=generator, dtype=torch.float64)
-        turn = (torch.randperm(num_views, generator=generator) + offset) / num_views
+        turn = (torch.randperm(units, generator=generator) + offset) / units
+        turn = turn.repeat(alike)  # all first views come first
         masks, start = {}, 0.0
         for kind, (share, shape) in self.maskings.items():
             chosen = (turn >= start) & (turn < start + share)
@@ -288,17 +299,15 @@ class DINOv2(TeacherStudent):
             entropy, kl = target_statistics(targets)
             rank = feature_rank(taught)
         answers, prototypes = self.heads['cls'](learnt)
-        loss = dino_loss(
+        loss = self.dino_loss(
             answers.unflatten(0, (-1, num_images)),
             prototypes,
             targets.unflatten(0, (-1, num_images)),
-            self.temperature,
         )
         views = learnt[: len(taught)].unflatten(0, (-1, num_images))
-        koleo = sum(map(koleo_loss, views)) if self.koleo_weight else loss.new_zeros(())
         return dict(
             loss_image=loss,
-            loss_koleo=self.koleo_weight * koleo,
+            loss_koleo=sum(map(self.koleo_loss, views)),
             target_entropy=entropy,
             target_kl=kl,
             student_kl=loss.detach() - entropy * math.log(targets.shape[1]),
@@ -324,4 +333,4 @@ class DINOv2(TeacherStudent):
             answers, prototypes = self.target_heads[kind](taught[view, patch + 1])
             targets = self.targets[kind](answers, prototypes)
         answers, prototypes = self.heads[kind](learnt[view, patch + 1])
-        return ibot_loss(answers, prototypes, targets, weight, self.temperature)
+        return self.ibot_loss(answers, prototypes, targets, weight)
