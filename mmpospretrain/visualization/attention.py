@@ -197,7 +197,10 @@ def plot_query_attention(
     height, width = images[0].shape[:2]
     lines = max(title.count('\n') + 1 for title in titles)
     figure = Figure(
-        figsize=(2.1 * (1 + len(models)), 2.1 * rows * height / width + 0.16 * lines),
+        figsize=(
+            2.1 * (1 + len(models)),
+            2.1 * rows * height / width + 0.3 + 0.16 * lines,
+        ),
         layout='constrained',
     )
     axes = figure.subplots(rows, 1 + len(models), squeeze=False)

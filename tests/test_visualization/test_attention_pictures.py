@@ -169,6 +169,15 @@ def test_curves_of_models_of_any_depth(tmp_path):
     assert_no_overlaps(figure, [legend], tmp_path)
 
 
+def test_titles_of_a_single_query(tmp_path):
+    """They lie inside, also above one row of square maps."""
+    found = QueryAttention(np.ones((1, 1, 6, 6)), [])
+    image = np.zeros((96, 96, 3), dtype=np.uint8)
+    names = (LONG, 'two', 'three', 'four')
+    figure = plot_query_attention(dict.fromkeys(names, found), [image], [(0, 0)])
+    assert_no_overlaps(figure, [], tmp_path)
+
+
 def test_query_by_query_and_model_by_model(tmp_path):
     """Two images, three queries each, two models of different grids."""
     images = [np.full((48, 64, 3), value, dtype=np.uint8) for value in (10, 200)]
