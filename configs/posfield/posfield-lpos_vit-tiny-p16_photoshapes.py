@@ -5,7 +5,7 @@
 # python tools/train.py configs/posfield/posfield-lpos_vit-tiny-p16_photoshapes.py
 #
 # Measured here, on 2 CPU cores without a GPU: 7.2 ± 0.9 box AP by Mask R-CNN fine-tuned
-# for 300 iterations, 2.7 ± 1.4 from scratch (6 seeds each; README.md has the commands).
+# for 300 iterations, 2.7 ± 1.4 from scratch (6 times each; README.md has the commands).
 # 10 to 14 minutes beside other trainings, one thread each.
 _base_ = './posfield_vit-tiny-p16_photoshapes.py'
 

@@ -316,7 +316,7 @@ def equal_features(model: PosField) -> None:
 
 @pytest.mark.parametrize('collapse', [equal_prototypes, equal_features])
 def test_collapse_is_told(two_epochs, monkeypatch, collapse):
-    """A teacher that says nothing of anything; whose features are one, if they are."""
+    """A teacher that says nothing of anything; and that its features are all one."""
 
     def init_weights(model: PosField) -> None:
         super(PosField, model).init_weights()

@@ -264,10 +264,7 @@ def test_a_detector_without_windows():
 @pytest.mark.parametrize(
     ('backbone', 'name'),
     [
-        (
-            ViTDet(arch=ARCH, img_size=64, global_layers=()),
-            'windows',
-        ),
+        (ViTDet(arch=ARCH, img_size=64, global_layers=()), 'windows'),
         (
             ViTDet(arch=ARCH, img_size=64, window_size=0, rel_pos=True),
             'relative positions',

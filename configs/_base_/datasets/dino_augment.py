@@ -1,6 +1,7 @@
-# Parts of DINOv2's augmentation: flips, colours and blur, which are BYOL's (Tab. 6).
-# They take images as MMCV reads them, BGR, and so are the weights of the channels.
-# OpenCV's colours are Pillow's but for rounding, and faster.
+# Parts of DINOv2's augmentation: flips and colours, which are BYOL's (Tab. 6), and blur
+# of a radius from .1 to 2 pixels. They take images as MMCV reads them, BGR, and so are
+# the weights of the channels. OpenCV's colours are Pillow's but for rounding, and
+# faster.
 mirror_and_colours = [
     dict(type='RandomFlip', prob=0.5),
     dict(

@@ -1,8 +1,8 @@
 # Images without labels for DINOv2 and PosField: two views of 224², eight of 96²; 512
 # images (Tab. 6 of PosField) on eight GPUs. Shares of the image, and blur of half of
 # the local views, are those of DINOv2's code. Of the global views, blur in 100 % and
-# 10 %, solarizing of the second in 20 %, of values from 128 on: Tab. 6 of BYOL. The
-# code of DINOv2 passes these to a GaussianBlur(p) that blurs in 1 - p of all cases. No
+# 10 %, solarizing of the second in 20 %: Tab. 6 of BYOL; of values from 128 on, as in
+# DINOv2's code, which passes the chances to a GaussianBlur(p) that blurs in 1 - p. No
 # validation: the losses say little, since their targets move; KNNHook measures the
 # features.
 _base_ = ['./imagenet_224.py', './dino_augment.py']
