@@ -49,24 +49,29 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def evaluate(args: argparse.Namespace) -> None:
+    """Run the test loop and write what it gives."""
+    cfg = load_config(args.config, args.cfg_options)
+    set_work_dir(cfg, args.config, args.work_dir)
+    if args.data:
+        set_data(cfg, args.data)
+    set_loader_defaults(cfg)
+    cfg.launcher = args.launcher
+    cfg.load_from = args.checkpoint
+    match_prefix_tokens(cfg, args.checkpoint)
+    runner = build_runner(cfg)
+    if args.out and args.out_item == 'pred':
+        runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+    metrics = runner.test()
+    if args.out and args.out_item == 'metrics':
+        mmengine.dump(metrics, args.out)
+
+
 def main() -> None:
     """Test."""
     args = parse_args()
     with readable_errors():
-        cfg = load_config(args.config, args.cfg_options)
-        set_work_dir(cfg, args.config, args.work_dir)
-        if args.data:
-            set_data(cfg, args.data)
-        set_loader_defaults(cfg)
-        cfg.launcher = args.launcher
-        cfg.load_from = args.checkpoint
-        match_prefix_tokens(cfg, args.checkpoint)
-        runner = build_runner(cfg)
-        if args.out and args.out_item == 'pred':
-            runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
-        metrics = runner.test()
-        if args.out and args.out_item == 'metrics':
-            mmengine.dump(metrics, args.out)
+        evaluate(args)
 
 
 if __name__ == '__main__':

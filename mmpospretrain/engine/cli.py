@@ -1,5 +1,6 @@
 """What the command line tools share: configs, data folders, readable errors."""
 
+import gc
 import logging
 import os
 import platform
@@ -13,6 +14,7 @@ from types import FrameType
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import is_distributed
 from mmengine.hub import get_config
 from mmengine.logging import MessageHub, print_log
 from mmengine.registry import MODELS, RUNNERS, init_default_scope
@@ -195,11 +197,13 @@ def facts() -> dict[str, str]:
 def readable_errors() -> Iterator[None]:
     """Show what a user can mend as one line; keep tracebacks of running training.
 
-    Ctrl-C and SIGTERM (Slurm) end with a line that says how to go on.
+    Ctrl-C and SIGTERM (Slurm) end with a line that says how to go on. What ends well
+    leaves its process group: no variable beside the ``with`` may hold a runner then.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
+        leave_process_group()
     except KeyboardInterrupt:
         hub = MessageHub.get_current_instance()
         last = hub.runtime_info.get('last_ckpt')
@@ -211,6 +215,19 @@ def readable_errors() -> Iterator[None]:
         if 'loop_stage' in MessageHub.get_current_instance().runtime_info:
             raise
         sys.exit(f'error: {error}')
+
+
+def leave_process_group() -> None:
+    """End the communication between processes, once no runner is in use any more.
+
+    A thread of gloo that still drops a tensor while Python shuts down aborts the
+    process, and torchrun then calls a training failed that has saved everything. The
+    threads end with the last reference to the group, which wrapped models hold. After
+    an error this would wait for processes that are not coming: then it isn't called.
+    """
+    if is_distributed():
+        torch.distributed.destroy_process_group()
+        gc.collect()  # runners and their hooks refer to each other
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

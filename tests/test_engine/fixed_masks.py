@@ -12,6 +12,7 @@ from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
 
 from mmpospretrain.engine import PretrainRunner
+from mmpospretrain.engine.cli import leave_process_group
 from mmpospretrain.models.selfsup.droppos import DropPos, Masks
 from mmpospretrain.registry import MODELS
 
@@ -49,7 +50,12 @@ class Losses(Hook):
 
 def run(model_type: str) -> None:
     """Train a config from the command line with another type of model."""
-    config, out = sys.argv[1:]
+    train(model_type, *sys.argv[1:])
+    leave_process_group()
+
+
+def train(model_type: str, config: str, out: str) -> None:
+    """Train, and write what the tests compare."""
     cfg = Config.fromfile(config)
     cfg.model.type = model_type
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -119,6 +120,26 @@ def test_errors_of_use_are_one_line(tool, tmp_path, image_folder):
         for word in words:
             assert word in error
     assert not list(work.glob('*.pth'))
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='threads are read from /proc')
+def test_processes_leave_their_group(tmp_path, image_folder):
+    """Threads of gloo that outlive Python's end would abort a process at random."""
+    torchrun = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+    work = tmp_path / 'work'
+    common = ['--data', image_folder, '--launcher', 'pytorch', '--work-dir', work]
+    for tool, *args in (('train.py',), ('test.py', work / 'epoch_1.pth')):
+        script = [Path(__file__).with_name('threads_left.py'), ROOT / 'tools' / tool]
+        command = [sys.executable, *torchrun, *script, CONFIG, *args, *common]
+        result = subprocess.run(
+            [*map(str, command), '--cfg-options', *SMALL],
+            capture_output=True,
+            text=True,
+            env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''},
+        )
+        assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+        for rank in range(2):
+            assert re.search(rf'rank {rank}: [1-9]\d* then 0\n', result.stdout), tool
 
 
 @pytest.mark.parametrize('stop', [signal.SIGINT, signal.SIGTERM])

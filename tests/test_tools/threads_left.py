@@ -1,0 +1,35 @@
+"""Script of test_train.py: ``python threads_left.py TOOL [ARGS...]``, under torchrun.
+
+Runs a tool and prints the threads of gloo, before the process group is left and after.
+"""
+
+import os
+import runpy
+import sys
+from pathlib import Path
+
+from torch import distributed
+
+
+def gloo_threads() -> list[str]:
+    threads = Path('/proc/self/task').glob('*/comm')
+    return [name for thread in threads if 'gloo' in (name := thread.read_text())]
+
+
+def main() -> None:
+    before, leave = [], distributed.destroy_process_group
+
+    def leave_and_tell() -> None:
+        before.extend(gloo_threads())
+        leave()
+
+    distributed.destroy_process_group = leave_and_tell
+    del sys.argv[0]
+    runpy.run_path(sys.argv[0], run_name='__main__')
+    # In one piece: the other process writes to the same terminal.
+    left = f'{len(before)} then {len(gloo_threads())}'
+    sys.stdout.write(f'rank {os.environ["RANK"]}: {left}\n')
+
+
+if __name__ == '__main__':
+    main()
