@@ -19,6 +19,7 @@ from mmpospretrain.registry import RUNNERS
 
 from .config_check import check_config
 from .hooks.model_access import unwrapped
+from .hooks.step_seed import StepSeedHook
 
 LR_RULES = {'linear': lambda ratio: ratio, 'sqrt': math.sqrt}
 
@@ -31,6 +32,8 @@ class PretrainRunner(Runner):
     - The learning rate scales with the batch of an *optimizer step*: images per GPU ×
       GPUs × gradient accumulation; ``auto_scale_lr`` has a ``rule``, ``'linear'`` or
       ``'sqrt'``. The log shows the sum.
+    - Data workers of an epoch-based training get seeds that follow from the epoch;
+      MMEngine gives them the same in every epoch, hence the same augmentation.
     - A data set smaller than a batch is an error, not a training of nothing; one of so
       few batches that the warm-up vanishes is told so.
     - The log counts parameters that are not trained instead of naming each.
@@ -63,7 +66,18 @@ class PretrainRunner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """As upstream, which would train zero iterations without a word."""
+        """As upstream, which would repeat the augmentation of the first epoch in all
+        others, and train zero iterations without a word.
+        """
+        loader = self._train_dataloader
+        if (
+            isinstance(loop, dict)
+            and isinstance(loader, dict)
+            and loop.get('by_epoch', loop.get('type') == 'EpochBasedTrainLoop')
+            and any(isinstance(hook, StepSeedHook) for hook in self.hooks)
+        ):
+            keep = dict(type='mmpospretrain.keep_worker_seed')
+            loader.setdefault('worker_init_fn', keep)
         loop = super().build_train_loop(loop)
         loader = loop.dataloader
         if len(loader) == 0:

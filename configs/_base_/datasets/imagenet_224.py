@@ -35,7 +35,6 @@ train_dataloader = dict(
     num_workers=8,
     # Workers start anew each epoch, with seeds that follow from it: see StepSeedHook.
     persistent_workers=False,
-    worker_init_fn=dict(type='mmpospretrain.keep_worker_seed'),
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),

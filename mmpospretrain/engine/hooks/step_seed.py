@@ -31,8 +31,10 @@ class StepSeedHook(Hook):
     Ranks differ. A model with a ``shared_seed`` gets another one in every iteration,
     the same on all ranks, for what they have to agree on.
 
-    Data loaders with workers need ``worker_init_fn=dict(type=
-    'mmpospretrain.keep_worker_seed')`` and ``persistent_workers=False``.
+    :class:`PretrainRunner` gives the data loader of an epoch-based training the
+    :func:`keep_worker_seed` that this needs; ``persistent_workers=True`` still differs
+    after a resume, as workers outlive an epoch. An iteration-based training starts its
+    workers once: after a resume it sees the images that are due, differently augmented.
     """
 
     priority = 'VERY_HIGH'
