@@ -1,6 +1,7 @@
 """Checks of options whose errors name the option, its range, and the value."""
 
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any
 
 
@@ -13,8 +14,8 @@ def check_choice(name: str, value: Any, choices: Iterable) -> None:
 
 def check_at_least(name: str, value: float, least: float) -> None:
     """Raise a ValueError unless the option ``name`` is a number from ``least`` on."""
-    if not value >= least:
-        raise ValueError(f'{name} must be at least {least}, got {value}')
+    if not isinstance(value, Real) or not value >= least:
+        raise ValueError(f'{name} must be at least {least}, got {value!r}')
 
 
 def check_ratio(
@@ -28,10 +29,9 @@ def check_ratio(
         low_open: Whether 0 is excluded.
         closed: Whether 1 is included.
     """
-    above = ratio > 0 if low_open else ratio >= 0
-    below = ratio <= 1 if closed else ratio < 1
-    if not (above and below):
+    inside = isinstance(ratio, Real) and 0 <= ratio <= 1
+    if not inside or (ratio == 0 and low_open) or (ratio == 1 and not closed):
         raise ValueError(
             f'{name} must lie in {"(" if low_open else "["}0, 1'
-            f'{"]" if closed else ")"}, got {ratio}'
+            f'{"]" if closed else ")"}, got {ratio!r}'
         )

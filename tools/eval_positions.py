@@ -9,12 +9,13 @@ import argparse
 import json
 from pathlib import Path
 
-from mmengine.config import DictAction
+from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 from rich.console import Console
 from rich.table import Table
 
-from mmpospretrain.checks import check_ratio
+from mmpospretrain.checks import check_at_least, check_ratio
+from mmpospretrain.datasets.labelled import check_layout
 from mmpospretrain.engine.cli import (
     load_config,
     load_model,
@@ -23,7 +24,11 @@ from mmpospretrain.engine.cli import (
     set_loader_defaults,
 )
 from mmpospretrain.evaluation.position_curve import PositionCurve, position_curve
-from mmpospretrain.evaluation.position_table import PositionTable, position_table
+from mmpospretrain.evaluation.position_table import (
+    PositionTable,
+    check_predictor,
+    position_table,
+)
 from mmpospretrain.models import MP3
 from mmpospretrain.visualization import plot_position_curve, plot_position_table
 
@@ -65,17 +70,19 @@ def evaluate(args: argparse.Namespace) -> PositionTable | PositionCurve:
     cfg = load_config(args.config, args.cfg_options)
     if args.data:
         set_data(cfg, args.data)
+    model = load_model(cfg, args.checkpoint)
+    check_predictor(model)
     if not cfg.get('test_dataloader'):
         raise ValueError(
             f'there are no images to test on in {args.data or args.config}: a folder '
             'needs train/ and val/ side by side'
         )
+    check_layout(Config(dict(test_dataloader=cfg.test_dataloader)))
     set_loader_defaults(cfg)
-    if args.num_images:
+    if args.num_images is not None:
         cfg.test_dataloader.dataset.indices = args.num_images
-    if args.batch_size:
+    if args.batch_size is not None:
         cfg.test_dataloader.batch_size = args.batch_size
-    model = load_model(cfg, args.checkpoint)
     loader = Runner.build_dataloader(cfg.test_dataloader)
     ratios = {'mask_ratios': args.mask_ratios} if args.mask_ratios else {}
     measure = position_curve if isinstance(model, MP3) else position_table
@@ -120,6 +127,9 @@ def main() -> None:
     with readable_errors():
         for ratio in args.mask_ratios or ():
             check_ratio('--mask-ratios', ratio)
+        for option in ('num_images', 'batch_size'):
+            if (value := getattr(args, option)) is not None:
+                check_at_least('--' + option.replace('_', '-'), value, 1)
         out = args.out or Path(args.checkpoint).parent
         result = evaluate(args)
         if isinstance(result, PositionCurve):

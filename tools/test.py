@@ -7,9 +7,10 @@ import argparse
 import os
 
 import mmengine
-from mmengine.config import DictAction
+from mmengine.config import Config, DictAction
 from mmengine.evaluator import DumpResults
 
+from mmpospretrain.datasets.labelled import check_layout
 from mmpospretrain.engine.cli import (
     build_runner,
     load_config,
@@ -55,6 +56,14 @@ def evaluate(args: argparse.Namespace) -> None:
     set_work_dir(cfg, args.config, args.work_dir)
     if args.data:
         set_data(cfg, args.data)
+    if not cfg.get('test_dataloader'):
+        raise ValueError(
+            f'there is no val/ to test on in {args.data}'
+            if args.data
+            else f'{args.config} has no test; features are tested by '
+            'tools/linear_probe.py'
+        )
+    check_layout(Config(dict(test_dataloader=cfg.test_dataloader)))
     set_loader_defaults(cfg)
     cfg.launcher = args.launcher
     cfg.load_from = args.checkpoint

@@ -21,6 +21,7 @@ from mmpospretrain.engine.cli import (
     set_pretrained,
     set_work_dir,
 )
+from mmpospretrain.zoo import local_file
 
 
 def parse_args() -> argparse.Namespace:
@@ -110,6 +111,8 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
     if args.tensorboard:
         cfg.visualizer.vis_backends.append(dict(type='TensorboardVisBackend'))
     if args.resume:
+        if args.resume != 'auto' and '://' not in args.resume:
+            local_file(args.resume)
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
     if args.auto_scale_lr:

@@ -197,18 +197,17 @@ def facts() -> dict[str, str]:
 def readable_errors() -> Iterator[None]:
     """Show what a user can mend as one line; keep tracebacks of running training.
 
-    Ctrl-C and SIGTERM (Slurm) end with a line that says how to go on. What ends well
-    leaves its process group: no variable beside the ``with`` may hold a runner then.
+    Ctrl-C and SIGTERM (Slurm) end with a line that says how to go on with a training.
+    What ends well leaves its process group: no variable beside the ``with`` may hold a
+    runner then.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
         leave_process_group()
     except KeyboardInterrupt:
-        hub = MessageHub.get_current_instance()
-        last = hub.runtime_info.get('last_ckpt')
-        saved = f'the last checkpoint is {last}' if last else 'nothing was saved yet'
-        print(f'\ninterrupted; {saved}. Go on with --resume', file=sys.stderr)
+        state = MessageHub.get_current_instance().runtime_info
+        print(f'\ninterrupted{_way_on(state)}', file=sys.stderr)
         sys.stderr.flush()
         os._exit(130)  # at once: data workers and process groups would linger
     except (ValueError, FileNotFoundError) as error:
@@ -228,6 +227,15 @@ def leave_process_group() -> None:
     if is_distributed():
         torch.distributed.destroy_process_group()
         gc.collect()  # runners and their hooks refer to each other
+
+
+def _way_on(state: dict) -> str:
+    """How to go on with a training that was interrupted, if it is one."""
+    if state.get('loop_stage') not in ('train', 'val'):
+        return ''
+    last = state.get('last_ckpt')
+    saved = f'the last checkpoint is {last}' if last else 'nothing was saved yet'
+    return f'; {saved}. Go on with --resume'
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

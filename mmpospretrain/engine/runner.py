@@ -34,6 +34,8 @@ class PretrainRunner(Runner):
       ``'sqrt'``. The log shows the sum.
     - Data workers of an epoch-based training get seeds that follow from the epoch;
       MMEngine gives them the same in every epoch, hence the same augmentation.
+    - A work dir in use is told of before its checkpoints are replaced, and a resumed
+      training that has nothing left to do says so.
     - A data set smaller than a batch is an error, not a training of nothing; one of so
       few batches that the warm-up vanishes is told so.
     - The log counts parameters that are not trained instead of naming each.
@@ -46,6 +48,24 @@ class PretrainRunner(Runner):
         check_config(cfg)
         check_writable(cfg['work_dir'])
         return super().from_cfg(cfg)
+
+    def load_or_resume(self) -> None:
+        """As upstream, and tell of what the user may not have meant."""
+        super().load_or_resume()
+        if not isinstance(self._train_loop, BaseLoop):
+            return  # a test
+        last = Path(self.work_dir, 'last_checkpoint')
+        if not self._resume and last.exists():
+            self.logger.warning(
+                f'{last.read_text()} is of an earlier training, whose checkpoints '
+                'this one will replace: --resume goes on with it, another --work-dir '
+                'keeps it'
+            )
+        if self._resume and self.iter >= self.max_iters:
+            self.logger.warning(
+                f'Nothing is left to do: {self.iter} of {self.max_iters} iterations '
+                'are done; for more, raise max_epochs or max_iters of train_cfg'
+            )
 
     def setup_env(self, env_cfg: dict) -> None:
         """As upstream; without a GPU, processes talk through gloo."""

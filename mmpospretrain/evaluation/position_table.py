@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..models.selfsup.droppos import DropPos
 from ..models.selfsup.position_predictor import (
@@ -156,14 +156,19 @@ def reconstruct_cases(
     Raises:
         ValueError: If the model does not predict positions, or a ratio is out of range.
     """
+    check_predictor(model)
+    with torch.no_grad():
+        patches = model.backbone.patchify_own_grid(inputs)  # (B, N, D)
+    return place_cases(model, patches, cases, generators)
+
+
+def check_predictor(model: nn.Module) -> None:
+    """Raise a ValueError unless ``model`` predicts positions."""
     if not isinstance(model, PositionPredictor):
         raise ValueError(
             f'positions are reconstructed by DropPos, MP3 and their kin, not by a '
             f'{type(model).__name__}: give a config of configs/droppos or configs/mp3'
         )
-    with torch.no_grad():
-        patches = model.backbone.patchify_own_grid(inputs)  # (B, N, D)
-    return place_cases(model, patches, cases, generators)
 
 
 def place_cases(

@@ -17,6 +17,7 @@ from mmpospretrain.engine.hooks import (
     ThroughputHook,
     step_seed,
 )
+from mmpospretrain.models.losses.position_loss import PositionLoss
 
 
 class Model(nn.Module):
@@ -69,6 +70,10 @@ def test_schedule_errors(runner):
     for target in ('part.sigmas', 'parts.sigma'):
         with pytest.raises(ValueError, match=f"Model has no '{target}'"):
             ScalarScheduleHook(target, 1, 0).before_train(runner)
+    runner.model.part = PositionLoss((2, 3))
+    for start, end in ((-1, 0), (1, -0.5)):
+        with pytest.raises(ValueError, match='sigma must be at least 0, got -'):
+            ScalarScheduleHook('part.sigma', start, end).before_train(runner)
 
 
 def draw():

@@ -7,21 +7,24 @@ import pytest
 import torch
 from mmpretrain.models.heads import MAEPretrainHead
 from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
 
 from mmpospretrain.models.selfsup.droppos import Masks, cls_affinity
 from mmpospretrain.models.selfsup.position_predictor import evaluating
 
+ARCH = dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64)
+WIDE = dict(embed_dims=512, num_layers=1, num_heads=4, feedforward_channels=64)
 GRID = ROWS, COLS = 3, 5
 NUM = ROWS * COLS
 
 
 def config(**kwargs) -> dict:
-    backbone = dict(
-        type='mmpospretrain.PositionViT',
-        arch=dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64),
-        img_size=(48, 80),
+    backbone = {
+        'type': 'mmpospretrain.PositionViT',
+        'arch': ARCH,
+        'img_size': (48, 80),
         **kwargs.pop('backbone', {}),
-    )
+    }
     head = dict(
         type='mmpospretrain.PositionHead',
         decoder_dims=16,
@@ -263,6 +266,17 @@ def test_predict_is_deterministic_and_silent(images):
     assert first[0].position_dropped.dtype == torch.bool
 
 
+def test_every_batch_of_a_validation_has_masks_of_its_own(images):
+    model = build().eval()
+    drawn = [
+        model(images, [DataSample(sample_idx=start + n) for n in range(4)], 'predict')
+        for start in (0, 4, 0)
+    ]
+    first, other, again = (torch.stack([s.position_ids for s in d]) for d in drawn)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
 def test_tensor_mode(images):
     assert build().eval()(images)[0].shape == (4, 1 + NUM, 32)
 
@@ -274,13 +288,18 @@ def test_tensor_mode(images):
         (dict(mask_ratio=-0.1), r'mask_ratio must lie in \[0, 1\), got -0.1'),
         (dict(pos_mask_ratio=0), r'pos_mask_ratio must lie in \(0, 1\], got 0'),
         (dict(pos_mask_ratio=1.5), r'pos_mask_ratio must lie in \(0, 1\], got 1.5'),
-        (dict(temperature=0), 'temperature must be above 0, or None .* got 0'),
+        (dict(temperature=0), r'temperature .* must be at least 0\.01, got 0'),
+        (dict(temperature=1e-3), r'temperature .* must be at least 0\.01, got 0\.001'),
+        (dict(mask_ratio='0.75'), r"mask_ratio must lie in \[0, 1\), got '0\.75'"),
         (dict(affinity_source='all'), r"\('image', 'visible'\), got 'all'"),
         (dict(backbone=dict(with_cls_token=False)), 'with_cls_token=True'),
         (dict(backbone=dict(in_channels=1), data_preprocessor=dict(mean=[1, 2, 3],
          std=[1, 1, 1])), 'normalises 3 channels, the backbone takes 1'),
         (dict(head=dict(num_heads=5)), 'num_heads 5 does not divide decoder_dims 16'),
         (dict(head=dict(depth=-1)), 'depth must be at least 0, got -1'),
+        (dict(head=dict(num_heads=0)), 'num_heads must be at least 1, got 0'),
+        (dict(head=dict(decoder_dims=0)), 'decoder_dims must be at least 1, got 0'),
+        (dict(head=dict(mlp_ratio=0)), r'mlp_ratio must be at least 0\.0625, got 0'),
     ],
 )  # fmt: skip
 def test_bad_options(options, message):
@@ -289,6 +308,34 @@ def test_bad_options(options, message):
         cfg[part].update(options.pop(part, {}))
     with pytest.raises(ValueError, match=message):
         MODELS.build({**cfg, **options})
+
+
+@pytest.mark.parametrize(
+    'backbone',
+    [
+        dict(type='VisionTransformer', arch='deit-tiny', img_size=64),
+        dict(type='ResNet', depth=18),
+        dict(type='mmpospretrain.ViTDet', arch='small'),
+    ],
+)
+def test_other_backbones(backbone):
+    cfg = {**config(), 'backbone': backbone}
+    message = f'needs an mmpospretrain.PositionViT .* {backbone["type"].split(".")[-1]}'
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(cfg)
+
+
+def test_initialisation(tmp_path):
+    """The mask token is random, unless it comes from a checkpoint."""
+    token = build(backbone=dict(arch=WIDE)).pos_mask_token
+    assert token.std().item() == pytest.approx(0.02, rel=0.2)
+    trained = build()
+    torch.nn.init.constant_(trained.pos_mask_token, 7)
+    torch.save(trained.state_dict(), tmp_path / 'trained.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'trained.pth'))
+    loaded = build(init_cfg=init_cfg).state_dict()
+    for name, value in trained.state_dict().items():
+        assert torch.equal(loaded[name], value), name
 
 
 def test_images_of_another_grid():
@@ -349,6 +396,11 @@ def test_mae_head_equals_upstream_on_squares():
     )
     images = torch.randn(2, 3, 64, 64)
     assert torch.equal(ours.patchify(images), upstream.patchify(images))
+
+
+def test_multi_task_needs_a_weight():
+    with pytest.raises(ValueError, match='position_weight must be at least 0, got -1'):
+        multi_task(position_weight=-1)
 
 
 def test_multi_task_needs_masked_patches():

@@ -17,15 +17,14 @@ ARCH = dict(embed_dims=32, num_layers=3, num_heads=4, feedforward_channels=64)
 NUM = 15  # 3 x 5
 
 
-def build(backbone: dict | None = None, **kwargs) -> MP3:
+def build(backbone: dict | None = None, head: dict | None = None, **kwargs) -> MP3:
     torch.manual_seed(0)
     vit = dict(type='mmpospretrain.PositionViT', arch=ARCH, img_size=(48, 80))
-    head = dict(type='mmpospretrain.PositionHead', depth=0)
     model = MODELS.build(
         dict(
             type='mmpospretrain.MP3',
             backbone={**vit, 'positions': 'none', **(backbone or {})},
-            head=head,
+            head={'type': 'mmpospretrain.PositionHead', **(head or {})},
             **kwargs,
         )
     )
@@ -274,12 +273,13 @@ def test_a_checkpoint_is_an_ordinary_vit_without_pos_embed():
         (dict(query_ratio=0.0), r'query_ratio must lie in \(0, 1\], got 0.0'),
         (
             dict(backbone=dict(positions='sincos')),
-            "positions='none', got a PositionViT with 'sincos'",
+            "positions='none', got 'sincos'",
         ),
         (
             dict(backbone=dict(positions='relative')),
-            "'none', got a PositionViT with 'relative'",
+            "positions='none', got 'relative'",
         ),
+        (dict(head=dict(depth=2)), 'head of MP3 has depth=0, got 2'),
     ],
 )
 def test_bad_options(options, message):

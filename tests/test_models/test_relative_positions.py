@@ -124,6 +124,15 @@ def test_layer_equals_upstream_layer(images):
         torch.testing.assert_close(asked, layer(x)[:, 3:])
 
 
+def test_dropout_of_attention_in_training_alone():
+    model = vit(positions='none', layer_cfgs=dict(attn_drop_rate=0.5))
+    layer, x = model.layers[0], torch.randn(2, 7, 32)
+    torch.testing.assert_close(run_layer(layer, x), layer(x))
+    layer.train()
+    first, other = (run_layer(layer, x) for _ in range(2))
+    assert not torch.allclose(first, other)
+
+
 def test_no_bias_in_the_projections():
     model = vit(positions='none', qkv_bias=False)
     x = torch.randn(2, 7, 32)

@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmpretrain import get_model
+from mmpretrain.registry import MODELS
 from PIL import Image
 
 from mmpospretrain.engine.steps import StepRunner
 from mmpospretrain.evaluation.position_table import position_table
 
-TOOLS = Path(__file__).parents[2] / 'tools'
+ROOT = Path(__file__).parents[2]
+TOOLS = ROOT / 'tools'
 
 
 @pytest.fixture
@@ -58,6 +61,25 @@ def test_eval_positions_on_wrong_input(tool, trained, tmp_path, image_folder):
     flat = image_folder / 'val'
     error = tool('eval_positions.py', config, checkpoint, '--data', flat)
     assert 'train/ and val/ side by side' in error
+    for option in ('--num-images', '--batch-size'):
+        error = tool('eval_positions.py', config, checkpoint, option, -5)
+        assert error == f'error: {option} must be at least 1, got -5'
+
+
+def test_eval_positions_of_other_models(tool, tmp_path, tiny_ijepa):
+    """Neither what it is, nor its data, is left to a traceback."""
+    model = MODELS.build(tiny_ijepa().model)
+    torch.save(model.state_dict(), tmp_path / 'ijepa.pth')
+    tiny_ijepa().dump(tmp_path / 'ijepa.py')
+    error = tool('eval_positions.py', tmp_path / 'ijepa.py', tmp_path / 'ijepa.pth')
+    assert 'reconstructed by DropPos, MP3 and their kin, not by a IJEPA' in error
+
+    cifar = ROOT / 'configs/mp3/mp3_vit-small-p4_1xb256-coslr-2000e_cifar100.py'
+    model = MODELS.build(Config.fromfile(cifar).model)
+    torch.save(model.state_dict(), tmp_path / 'mp3.pth')
+    data = ('--data', tmp_path)
+    error = tool('eval_positions.py', cifar, tmp_path / 'mp3.pth', *data)
+    assert 'cifar-100-python/train' in error
 
 
 def test_visualize_positions(tool, trained, tmp_path, image_folder):

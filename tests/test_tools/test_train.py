@@ -42,14 +42,28 @@ def train(tool, work_dir, data, *args, options=()):
     return tool('train.py', *common, *args, '--cfg-options', *SMALL, *options)
 
 
+def log(work_dir):
+    """Of the last run."""
+    return max(work_dir.glob('*/*.log')).read_text()
+
+
 def test_train_resume_and_test(tool, tmp_path, image_folder):
     work = tmp_path / 'work'
     assert train(tool, work, image_folder, '--tensorboard') is None
     assert list(work.glob('*/vis_data/events.out.tfevents*'))
     assert load_checkpoint_file(work / 'epoch_1.pth')['meta']['epoch'] == 1
 
+    for args, message in (
+        ((), 'epoch_1.pth is of an earlier training, whose checkpoints'),
+        (('--resume',), 'Nothing is left to do: 6 of 6 iterations are done'),
+    ):
+        assert message not in log(work)
+        assert train(tool, work, image_folder, *args) is None
+        assert message in log(work)
+
     more = ['train_cfg.max_epochs=2', 'param_scheduler.1.end=2']
     assert train(tool, work, image_folder, '--resume', options=more) is None
+    assert 'Nothing is left' not in log(work)
     meta = load_checkpoint_file(work / 'epoch_2.pth')['meta']
     assert (meta['epoch'], meta['iter']) == (2, 12)
 
@@ -69,6 +83,11 @@ def test_train_resume_and_test(tool, tmp_path, image_folder):
 
     error = tool('test.py', CONFIG, work / 'epoch_9.pth', *test, *options)
     assert 'epoch_9.pth' in error
+
+    error = tool('test.py', CONFIG, checkpoint, '--data', image_folder / 'train')
+    assert re.search(r'error: there is no val/ to test on in .*train$', error)
+    error = tool('test.py', 'configs/stop/stop_vit-tiny-p16_photoshapes.py', checkpoint)
+    assert 'photoshapes.py has no test' in error
 
 
 def test_flat_folder_and_list_file(tool, tmp_path, image_folder):
@@ -109,7 +128,11 @@ def test_errors_of_use_are_one_line(tool, tmp_path, image_folder):
             train(tool, work, image_folder, options=['train_dataloader.batch_size=99']),
             '24 images make no batch of 99',
         ),
-        (train(tool, work, image_folder, '--resume', tmp_path / 'no.pth'), 'no.pth'),
+        (
+            train(tool, work, image_folder, '--resume', tmp_path / 'no.pth'),
+            'there is no checkpoint',
+            'no.pth',
+        ),
         *(
             [(train(tool, work, image_folder, '--amp'), '--amp bfloat16 needs a GPU')]
             if not torch.cuda.is_available()

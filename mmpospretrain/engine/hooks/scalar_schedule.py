@@ -71,7 +71,7 @@ class ScalarScheduleHook(Schedule):
 
     Raises:
         ValueError: On an unknown ``shape``, or, when training starts, if the model has
-            no such attribute.
+            no such attribute, or one whose ``check_<name>`` refuses start or end.
     """
 
     def __init__(
@@ -86,6 +86,9 @@ class ScalarScheduleHook(Schedule):
         find(model, self.target, self)
         path, _, self._name = self.target.rpartition('.')
         self._owner: nn.Module = find(model, path, self)
+        if check := getattr(self._owner, f'check_{self._name}', None):
+            for value in (self.start, self.end):
+                check(value)
 
     def set(self, runner: Runner, value: float) -> None:
         """Set the target."""

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from typing import ClassVar
 
 import torch
+from mmengine.model import BaseModule
 from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
@@ -28,6 +29,12 @@ from ..positions import (
 
 POSITIONS = ('sincos', 'learned', 'relative', 'none')
 ARCH_KEYS = {'embed_dims', 'num_layers', 'num_heads', 'feedforward_channels'}
+
+
+def loads_weights(module: BaseModule) -> bool:
+    """Whether the ``init_cfg`` of a module loads it from a checkpoint."""
+    cfgs = module.init_cfg if isinstance(module.init_cfg, list) else [module.init_cfg]
+    return any(cfg and cfg['type'] == 'Pretrained' for cfg in cfgs)
 
 
 def check_position_embedding(method: str, backbone: 'PositionViT') -> None:
@@ -163,8 +170,7 @@ class PositionViT(VisionTransformer):
     def init_weights(self) -> None:
         """Initialise as MAE does; weights that ``init_cfg`` has loaded stay."""
         super().init_weights()
-        cfgs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg]
-        if any(cfg and cfg['type'] == 'Pretrained' for cfg in cfgs):
+        if loads_weights(self):
             return
         self._init_pos_embed()  # upstream has just made it random
         # The patch projection is a linear layer over the pixels of a patch.

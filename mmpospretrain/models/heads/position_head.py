@@ -19,7 +19,7 @@ class PositionHead(BaseModule):
 
     With ``depth`` > 0 a light decoder comes first, as in DropPos (Sec. 3.2): a linear
     map to ``decoder_dims``, ``depth`` transformer blocks without any position
-    embedding, a norm. With ``depth=0`` it is one linear layer, as in position probes.
+    embedding, a norm. With ``depth=0`` it is one linear layer, as in MP3.
 
     Args:
         grid_size: ``(rows, cols)``, N places.
@@ -33,7 +33,7 @@ class PositionHead(BaseModule):
         init_cfg: As everywhere in MMEngine.
 
     Raises:
-        ValueError: If ``depth`` is negative or the heads don't divide the width.
+        ValueError: If a size is out of range or the heads don't divide the width.
     """
 
     def __init__(
@@ -50,6 +50,9 @@ class PositionHead(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         check_at_least('depth', depth, 0)
+        check_at_least('decoder_dims', decoder_dims, 1)
+        check_at_least('num_heads', num_heads, 1)
+        check_at_least('mlp_ratio', mlp_ratio, 1 / decoder_dims)
         if depth and decoder_dims % num_heads:
             raise ValueError(
                 f'num_heads {num_heads} does not divide decoder_dims {decoder_dims}'

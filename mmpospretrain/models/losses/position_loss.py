@@ -93,7 +93,7 @@ class PositionLoss(nn.Module):
         self, grid_size: GridSize, sigma: float = 0.0, distance: str = 'euclidean'
     ) -> None:
         super().__init__()
-        check_at_least('sigma', sigma, 0)
+        self.check_sigma(sigma)
         # Not persistent: the schedule sets σ from the iteration, a checkpoint that
         # carried it could only disagree. A tensor, so that a new σ needs neither a
         # transfer nor a recompilation.
@@ -101,6 +101,11 @@ class PositionLoss(nn.Module):
         self.register_buffer(
             'distance', grid_distance(grid_size, distance), persistent=False
         )
+
+    @staticmethod
+    def check_sigma(sigma: float) -> None:
+        """Raise a ValueError unless ``sigma`` is a width; schedules ask as well."""
+        check_at_least('sigma', sigma, 0)
 
     def forward(self, logits: Tensor, ids: Tensor, weight: Tensor) -> Tensor:
         """See :func:`position_loss`."""

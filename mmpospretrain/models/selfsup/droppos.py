@@ -20,10 +20,10 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmpospretrain.checks import check_choice, check_ratio
+from mmpospretrain.checks import check_at_least, check_choice, check_ratio
 from mmpospretrain.registry import MODELS
 
-from ..backbones.position_vit import check_position_embedding
+from ..backbones.position_vit import check_position_embedding, loads_weights
 from ..losses.position_loss import position_accuracy
 from ..positions import (
     gather_tokens,
@@ -32,7 +32,12 @@ from ..positions import (
     shuffle_ids,
     sincos_pos_embed,
 )
-from .position_predictor import PositionPredictor, Reconstruction, evaluating
+from .position_predictor import (
+    PositionPredictor,
+    Reconstruction,
+    build_backbone,
+    evaluating,
+)
 
 AFFINITY_SOURCES = ('image', 'visible')
 
@@ -78,7 +83,7 @@ class DropPos(PositionPredictor):
         pos_mask_ratio: γ_pos in (0, 1], the share of visible patches that lose their
             position (Eq. 2).
         temperature: τ of attentive reconstruction (Eq. 9). None is the paper's τ = ∞:
-            all patches count the same, and nothing is computed for it.
+            all patches count the same, and nothing is computed for it. From .01 on.
         affinity_source: Features behind the affinity: ``'image'``, those of a pass
             without gradient over the whole image with all its positions (paper), or
             ``'visible'``, those of the training pass itself, over the visible
@@ -102,13 +107,12 @@ class DropPos(PositionPredictor):
     ) -> None:
         check_ratio('mask_ratio', mask_ratio)
         check_ratio('pos_mask_ratio', pos_mask_ratio, low_open=True, closed=True)
-        if temperature is not None and not temperature > 0:
-            raise ValueError(
-                f'temperature must be above 0, or None for no attentive '
-                f'reconstruction, got {temperature}'
-            )
+        if temperature is not None:
+            # Below, weights of patches that are unlike [CLS] underflow; where those are
+            # the dropped ones, nothing is left to take a mean of.
+            check_at_least('temperature (None: off)', temperature, 0.01)
         check_choice('affinity_source', affinity_source, AFFINITY_SOURCES)
-        backbone = MODELS.build(backbone)
+        backbone = build_backbone('DropPos', backbone)
         if backbone.cls_token is None:
             raise ValueError(
                 'DropPos needs a backbone with with_cls_token=True: [CLS] keeps its '
@@ -123,9 +127,12 @@ class DropPos(PositionPredictor):
         self.pos_mask_token = nn.Parameter(torch.zeros(1, 1, backbone.embed_dims))
 
     def init_weights(self) -> None:
-        """Initialise all parts, then the position mask token (normal, std .02)."""
+        """Initialise all parts, then the position mask token (normal, std .02); what
+        ``init_cfg`` has loaded stays.
+        """
         super().init_weights()
-        nn.init.normal_(self.pos_mask_token, std=0.02)
+        if not loads_weights(self):
+            nn.init.normal_(self.pos_mask_token, std=0.02)
 
     def loss(
         self, inputs: Tensor, data_samples: list[DataSample] | None = None
@@ -229,6 +236,10 @@ class DropPosMAE(DropPos):
         pixel_head: Config of an :class:`MAEGridHead`.
         position_weight: Weight of the position loss.
         **kwargs: As for :class:`DropPos`.
+
+    Raises:
+        ValueError: As :class:`DropPos` does, or if nothing is masked or the weight is
+            negative.
     """
 
     def __init__(
@@ -239,6 +250,7 @@ class DropPosMAE(DropPos):
         position_weight: float = 0.05,
         **kwargs,
     ) -> None:
+        check_at_least('position_weight', position_weight, 0)
         super().__init__(**kwargs)
         if self.mask_ratio == 0:
             raise ValueError('mask_ratio must be above 0: MAE rebuilds masked patches')

@@ -26,7 +26,7 @@ from mmpospretrain.registry import MODELS
 
 from ..losses.position_loss import position_accuracy
 from ..positions import gather_tokens, num_kept, shuffle_ids
-from .position_predictor import PositionPredictor, Reconstruction
+from .position_predictor import PositionPredictor, Reconstruction, build_backbone
 
 
 class Split(NamedTuple):
@@ -55,7 +55,7 @@ class MP3(PositionPredictor):
 
     Args:
         backbone: Config of a :class:`PositionViT` with ``positions='none'``.
-        head: Config of a :class:`PositionHead`; ``depth=0`` is the paper's linear head.
+        head: Config of a :class:`PositionHead` of ``depth=0``, the paper's linear head.
             It learns the grid and the width of the backbone from here.
         mask_ratio: η in [0, 1), the share of patches that nobody looks at (Sec. 3.2).
         query_ratio: Share of the masked patches that are asked where they belong, in
@@ -65,7 +65,8 @@ class MP3(PositionPredictor):
         **kwargs: ``data_preprocessor`` and ``init_cfg``, as everywhere in MMPretrain.
 
     Raises:
-        ValueError: If a ratio is out of range or the backbone knows positions.
+        ValueError: If a ratio is out of range, the backbone does not fit or knows
+            positions, or the head is not linear.
     """
 
     def __init__(
@@ -78,12 +79,17 @@ class MP3(PositionPredictor):
     ) -> None:
         check_ratio('mask_ratio', mask_ratio)
         check_ratio('query_ratio', query_ratio, low_open=True, closed=True)
-        backbone = MODELS.build(backbone)
-        if (positions := getattr(backbone, 'positions', None)) != 'none':
+        backbone = build_backbone('MP3', backbone)
+        if backbone.positions != 'none':
             raise ValueError(
-                "MP3 needs an mmpospretrain.PositionViT with positions='none', got a "
-                f'{type(backbone).__name__} with {positions!r}: it is to find out '
-                'where patches are'
+                "MP3 needs a backbone with positions='none', got "
+                f'{backbone.positions!r}: it is to find out where patches are'
+            )
+        head = {'depth': 0, **head}
+        if head['depth']:
+            raise ValueError(
+                f'the head of MP3 has depth=0, got {head["depth"]}: in its blocks '
+                'masked patches would be looked at'
             )
         super().__init__(backbone, head, **kwargs)
         self.mask_ratio = mask_ratio

@@ -13,6 +13,11 @@ from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from mmpospretrain.registry import MODELS
+
+from ..backbones.position_vit import PositionViT
+from ..backbones.vitdet import ViTDet
+
 
 class Reconstruction(NamedTuple):
     """Where the model puts patches."""
@@ -37,6 +42,21 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for m in training:
             m.training = True
+
+
+def build_backbone(method: str, cfg: dict) -> PositionViT:
+    """Build the backbone of a ``method``.
+
+    Raises:
+        ValueError: If it can't do with tokens what the methods ask for.
+    """
+    backbone = MODELS.build(cfg)
+    if not isinstance(backbone, PositionViT) or isinstance(backbone, ViTDet):
+        raise ValueError(
+            f'{method} needs an mmpospretrain.PositionViT as its backbone, got a '
+            f'{type(backbone).__name__}'
+        )
+    return backbone
 
 
 class PositionPredictor(BaseSelfSupervisor):
