@@ -13,6 +13,7 @@ import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module, metadata
+from io import StringIO
 
 # Import name: (distributions that carry it, oldest version known to work).
 STACKS = {
@@ -151,10 +152,13 @@ def prepare() -> None:
         # MMEngine looks for the distribution `mmsegmentation`, which the fork is not;
         # by its import name it finds it. All `mmseg::` bases depend on this line.
         MODULE2PACKAGE['mmseg'] = 'mmseg'
-        # It prints that it lacks its vendor's data sets, which is no answer to any
-        # command whose output somebody reads with $( ).
-        with redirect_stdout(sys.stderr):
+        # It prints that it lacks its vendor's data sets, which looks like a broken
+        # installation and is no answer to a command that somebody reads with $( ).
+        said = StringIO()
+        with redirect_stdout(said):
             import_module('mmpretrain.datasets')
+        others = said.getvalue().replace('Could not import OneDL\n', '')
+        print(others, end='', file=sys.stderr)
     from mmpospretrain.zoo.loading import register_loaders
 
     register_loaders()

@@ -159,6 +159,7 @@ def test_import_needs_no_ops_no_mmdet_no_mmseg():
     result = python('-W', 'error::UserWarning:mmpospretrain', '-c', code)
     # Nothing else is on stdout, which callers read with $( ).
     assert result.stdout == 'DropPos\n', result.stderr
+    assert 'OneDL' not in result.stderr
 
 
 def test_broken_environment_warns_on_import_and_stops_use(fake_distribution):

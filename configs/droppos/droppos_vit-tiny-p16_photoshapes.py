@@ -15,8 +15,9 @@ _base_ = [
 ]
 
 model = dict(
-    # Six rows of six patches carry too little to spare: the paper's ratios stay at
-    # chance here.
+    # Of this project. Six rows of six patches carry too little to spare: the paper's
+    # ratios stay at chance here. A light head, and no second pass for the affinity,
+    # keep it to minutes.
     mask_ratio=0.25,
     pos_mask_ratio=0.5,
     temperature=None,

@@ -27,7 +27,7 @@ auto_scale_lr = dict(enable=True, base_batch_size=256)
 param_scheduler = [
     dict(
         type='LinearLR',
-        start_factor=1e-4,
+        start_factor=1e-4,  # as MMPretrain's MAE; the paper gives no start
         end=warmup_epochs,
         convert_to_iter_based=True,
     ),

@@ -1,3 +1,5 @@
+# The learning rate and the clipping are this project's: at 2e-3 the accuracy of a small
+# ViT stayed at chance.
 # PhotoShapes: 6000 images / batch 32 = 187 iterations an epoch, 14 epochs = 2618
 # iterations, 5 % of them warm-up.
 _base_ = './adamw_coslr_200e.py'
