@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from itertools import zip_longest
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -82,32 +83,40 @@ def availability(entry: Entry) -> str:
     return 'download' if entry.urls else 'on a mirror of yours'
 
 
-def info_table(entry: Entry) -> Table:
-    """What `info` prints: what is known, and nothing else."""
+def info_text(entry: Entry) -> str:
+    """What `info` prints: what is known, and nothing else.
+
+    Plain lines, since a table cuts or breaks what is to be copied where the terminal is
+    narrow, and the terminal itself does not.
+    """
     path = cache_dir() / entry.filename if entry.filename else None
-    table = Table(title=entry.name, show_header=False)
-    for name, value in (
+    rows = (
+        ('name', entry.name),
         ('method', entry.method),
         *((name.lower(), value) for name, value in entry.training.items()),
         ('config', entry.config),
         ('weights', '\n'.join(entry.urls) or availability(entry)),
         ('by hand', entry.by_hand),
-        ('file', path and f'{path}{"" if path.is_file() else ", not there yet"}'),
+        ('file' if path and path.is_file() else 'file, not there yet', path),
         ('sha256', entry.sha256),
         ('format', entry.format),
         ('licence', entry.licence),
         ('log', entry.log),
         ('measured by this project', '\n'.join(map(describe, entry.measured))),
         ('reported by the paper', '\n'.join(map(describe, entry.reported))),
-    ):
-        if value:
-            table.add_row(name, str(value))
-    return table
+    )
+    known = {name: str(value).splitlines() for name, value in rows if value}
+    width = max(map(len, known))
+    return '\n'.join(
+        f'{name:{width}}  {line}'
+        for label, lines in known.items()
+        for name, line in zip_longest([label], lines, fillvalue='')
+    )
 
 
 def verify_all(models: list[Entry], offline: bool, console: Console) -> int:
     """Check models, print a table of all and the problems below it; how many."""
-    table = Table('name', 'verified')
+    table = Table(Column('name', no_wrap=True), 'verified')
     problems = []
     for entry in models:
         right, wrong = verify(entry, offline)
@@ -126,7 +135,7 @@ def main() -> int:
         if args.command == 'list':
             console.print(list_table(chosen(args.pattern)))
         elif args.command == 'info':
-            console.print(info_table(find(args.name)))
+            print(info_text(find(args.name)))
         elif args.command == 'download':
             print(fetch_entry(args.name))
         elif args.command == 'verify':

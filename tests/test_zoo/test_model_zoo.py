@@ -191,6 +191,35 @@ def test_info(run, cache):
     assert run('info', 'droppos')[0].startswith("error: there is no model 'droppos'")
 
 
+def test_info_is_printed_whole_in_a_narrow_terminal(run, cache, monkeypatch):
+    """URLs, paths and hashes are there to be copied."""
+    monkeypatch.setenv('COLUMNS', '40')
+    by_hand = 'droppos_vit-base-p16_3rdparty-200e_in1k'
+    out = run('info', by_hand)[1]
+    assert re.search(rf'^file, not there yet +{cache / by_hand}\.pth$', out, re.M)
+    (cache / f'{by_hand}.pth').touch()
+    assert re.search(rf'^file +{cache / by_hand}\.pth$', run('info', by_hand)[1], re.M)
+
+    entry = Entry(
+        name='n' * 90,
+        method='A',
+        **{**PLAIN, 'urls': ('https://x/' + 'u' * 90, 'https://y'), 'sha256': 'a' * 64},
+    )
+    monkeypatch.setattr(zoo, 'find', lambda name: entry)
+    assert run('info', entry.name)[1].splitlines() == [
+        f'name     {entry.name}',
+        'method   A',
+        f'weights  {entry.urls[0]}',
+        '         https://y',
+        f'sha256   {entry.sha256}',
+    ]
+
+
+def test_verify_prints_names_whole_in_a_narrow_terminal(run, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '40')
+    assert TINY in run('verify', '--offline', TINY)[1]
+
+
 def test_download(run, cache):
     name = 'droppos_vit-large-p16_3rdparty-800e_in1k'
     assert 'By hand: the pre-trained ViT-L/16' in run('download', name)[0]
