@@ -2,9 +2,11 @@
 
 Writes ``NAME-HASH.safetensors``, with all weights and the model of the config, and
 without optimizer, schedules, hooks and logs; then notes it in the ``metafile.yml``
-beside the config. A checkpoint that is not whole, or not one of the config, is refused.
-Once the file is in BASE, everybody has it as ``zoo://NAME``. Without ``--url`` it is
-had from mirrors alone, MMPOSPRETRAIN_MIRROR.
+beside the config. The zoo knows the configs in ``configs/METHOD/`` alone: copy one of
+your own there, and add it to that file, first. A checkpoint that is not whole, or not
+one of the config, is refused. Once the weights are in BASE, everybody with that
+metafile has them as ``zoo://NAME``. Without ``--url`` they are had from mirrors alone,
+MMPOSPRETRAIN_MIRROR.
 """
 
 import argparse
@@ -30,7 +32,9 @@ KEPT = ('epoch', 'iter', 'seed', 'dataset_meta')  # of the meta of a checkpoint
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description='Publish the weights of a model.')
-    parser.add_argument('config', type=Path, help='config that it was trained with')
+    parser.add_argument(
+        'config', type=Path, help='that it was trained with, in configs/METHOD/'
+    )
     parser.add_argument('checkpoint', type=Path, help='checkpoint of MMEngine')
     parser.add_argument(
         '--name', help='in the zoo (default: that of the config, without .py)'
@@ -48,7 +52,9 @@ def parse_args() -> argparse.Namespace:
         '--licence', default='Apache-2.0', help='of the weights (default: Apache-2.0)'
     )
     parser.add_argument(
-        '--metafile', type=Path, help='to note it in (default: the one of the config)'
+        '--metafile',
+        type=Path,
+        help='to note it in, of the same configs/ (default: the one beside the config)',
     )
     return parser.parse_args()
 
@@ -143,7 +149,9 @@ def main() -> None:
     metafile = args.metafile or args.config.with_name('metafile.yml')
     with readable_errors():
         cfg = load_config(str(args.config))
-        config = config_path(args.config.resolve())
+        config = config_path(
+            args.config.resolve(), args.metafile and args.metafile.resolve()
+        )
         known = known_model(metafile, name, config)
         load_model(cfg, str(args.checkpoint))  # strictly
         checkpoint = load_checkpoint_file(args.checkpoint)

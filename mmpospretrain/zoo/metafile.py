@@ -43,15 +43,26 @@ def metafiles(root: Path = MIM) -> Iterator[Path]:
         yield root / path
 
 
-def config_path(config: Path) -> str:
+def config_path(config: Path, metafile: Path | None = None) -> str:
     """The path of a config as metafiles and documents have it: ``configs/…``.
 
+    Args:
+        config: The config.
+        metafile: Where it is to be noted, if not beside it.
+
     Raises:
-        ValueError: If it is in no folder ``configs``.
+        ValueError: If it is in no folder ``configs``, or in another one than the
+            metafile, so that the zoo would not find it.
     """
-    if 'configs' not in config.parts:
-        raise ValueError(f'{config} is in no folder configs/')
-    return '/'.join(config.parts[config.parts.index('configs') :])
+    for folder in config.parents:  # the nearest first: others may be called so, too
+        if folder.name == 'configs' and (metafile or config).is_relative_to(folder):
+            return config.relative_to(folder.parent).as_posix()
+    together = f' that {metafile} is in, too' if metafile else ''
+    raise ValueError(
+        f'{config} is in no folder configs/{together}, where the zoo looks for it: '
+        'copy it into configs/METHOD/, add it to the metafile.yml there, with Name, '
+        'In Collection, Metadata, Config, and give the copy'
+    )
 
 
 def read_metafile(path: Path) -> dict[str, list[dict[str, Any]]]:

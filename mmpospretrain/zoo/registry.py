@@ -123,7 +123,7 @@ def find(name: str) -> Entry:
     known = entries()
     if name not in known:
         close = difflib.get_close_matches(name, known, n=3) or list_models(f'*{name}')
-        hint = f'did you mean {" or ".join(close[:3])}? ' if close else ''
+        hint = f'Did you mean {" or ".join(close[:3])}? ' if close else ''
         raise ValueError(
             f'there is no model {name!r} in the zoo. {hint}All of them: '
             'python -m mmpospretrain.zoo list'

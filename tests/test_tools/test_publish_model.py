@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from mmpospretrain.zoo import get_model, load_backbone, registry
 from mmpospretrain.zoo.loading import load_checkpoint_file, load_strict
-from mmpospretrain.zoo.metafile import read_metafile
+from mmpospretrain.zoo.metafile import read_metafile, write_model
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / 'configs/posfield/posfield_vit-tiny-p16_photoshapes.py'
@@ -203,6 +203,39 @@ def test_a_config_in_a_checkpoint_is_never_run(tool, config, checkpoint, tmp_pat
     error = tool('publish_model.py', config, checkpoint, *out)
     assert 'model.position_shape is box' in error
     assert not trace.exists()
+
+
+def test_a_config_of_ones_own(tool, config, checkpoint, tmp_path):
+    """The error says how it gets into the zoo, and that is a way."""
+    out = ['--out', tmp_path / 'out']
+    mine = tmp_path / 'mine.py'
+    mine.write_text(config.read_text())
+    metafile = config.with_name('metafile.yml')
+    for options in ([], ['--metafile', metafile]):
+        error = tool('publish_model.py', mine, checkpoint, *out, *options)
+        assert f'{mine} is in no folder configs/' in error
+        assert 'copy it into configs/METHOD/, add it to the metafile.yml there' in error
+    # One that the zoo of the metafile would not find.
+    other = tmp_path / 'other/configs/mine.py'
+    other.parent.mkdir(parents=True)
+    other.write_text(config.read_text())
+    error = tool('publish_model.py', other, checkpoint, *out, '--metafile', metafile)
+    assert f'configs/ that {metafile} is in, too' in error
+    assert not (tmp_path / 'out').exists()
+
+    copied = config.with_name('mine.py')
+    copied.write_text(mine.read_text())
+    write_model(
+        metafile,
+        {
+            'Name': 'mine',
+            'In Collection': 'PosField',
+            'Metadata': {'Epochs': 2},
+            'Config': 'configs/posfield/mine.py',
+        },
+    )
+    assert tool('publish_model.py', copied, checkpoint, *out) is None
+    assert registry.entries(tmp_path)['mine'].filename.startswith('mine-')
 
 
 def test_unknown_places(tool, config, checkpoint, tmp_path):

@@ -16,6 +16,7 @@ from mmpospretrain.zoo.formats import FAMILIES
 from mmpospretrain.zoo.loading import load_checkpoint_file
 from mmpospretrain.zoo.metafile import (
     MIM,
+    config_path,
     dump_metafile,
     metafiles,
     read_metafile,
@@ -134,7 +135,7 @@ def test_list_and_find():
     assert (entry.method, entry.training['Batch Size']) == ('PosField', 512)
     assert entry.reported[0].metrics == {'box AP': 49.2, 'mask AP': 43.8}
     assert (entry.measured, entry.urls, entry.filename) == ((), (), None)
-    with pytest.raises(ValueError, match=f'did you mean {TINY}'):
+    with pytest.raises(ValueError, match=rf'zoo\. Did you mean {TINY} or'):
         find('dropos_vit-tiny-p16_photoshapes')
     with pytest.raises(ValueError, match=r"no model 'xyz' in the zoo\. All of them"):
         find('xyz')
@@ -171,6 +172,21 @@ def test_weights_to_be_fetched_by_hand(zoo_cache):
     assert str(path) in str(caught.value)
     torch.save({'model': {'norm.weight': torch.ones(2)}}, path)
     assert load_checkpoint_file(fetch_entry(BY_HAND))['model']
+
+
+def test_config_path(tmp_path):
+    assert config_path(Path('configs/a/b.py')) == 'configs/a/b.py'
+    # Not of the first folder of that name.
+    config = tmp_path / 'configs/checkout/configs/a/b.py'
+    assert config_path(config) == 'configs/a/b.py'
+    metafile = tmp_path / 'configs/checkout/configs/c/metafile.yml'
+    assert config_path(config, metafile) == 'configs/a/b.py'
+    with pytest.raises(
+        ValueError, match=r'b\.py is in no folder configs/, where .* copy'
+    ):
+        config_path(tmp_path / 'b.py')
+    with pytest.raises(ValueError, match=r'configs/ that .*x/metafile\.yml is in, too'):
+        config_path(config, tmp_path / 'x/metafile.yml')
 
 
 @pytest.fixture
