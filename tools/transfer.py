@@ -156,14 +156,17 @@ def section(study: Study) -> Section:
     jobs = study.jobs()
     headline = study.task.metrics[study.task.headline]
     best = '; as many detections as objects' * (study.name == 'detection')
+    several = study.seeds > 1  # or else there is no mean
+    each = ': each seed, and the mean' * several
+    spreads = ', with mean ± standard deviation' * several
     pictures = [
-        (curves, f'{headline} on the validation images: each seed, and the mean'),
+        (curves, f'{headline} on the validation images{each}'),
         (predictions, f'The first validation images, and the models of seed 0{best}'),
     ]
     return Section(
         title=study.name.capitalize(),
-        text=f'{compare(study).partition(": ")[2]}. In percent; seeds: {study.seeds}, '
-        'with mean ± standard deviation. The last validation of each training counts. '
+        text=f'{compare(study).partition(": ")[2]}. In percent; seeds: {study.seeds}'
+        f'{spreads}. The last validation of each training counts. '
         'All starts have the same recipe and the same data.',
         pictures=[
             Picture(f'{study.name}/{path.name}', caption, f'{study.name}: {caption}')

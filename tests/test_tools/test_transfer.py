@@ -1,13 +1,16 @@
 """From a pre-training to a report, through the command line alone."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from mmpospretrain.datasets.photoshapes import generate
+from mmpospretrain.evaluation.transfer import TASKS
 
 ROOT = Path(__file__).parents[2]
 TINY = 'configs/droppos/droppos_vit-tiny-p16_photoshapes.py'
@@ -108,6 +111,25 @@ def test_pretrain_transfer_report(photoshapes, tmp_path):
     other = run(*command, 'segmentation.optim_wrapper.optimizer.lr=0.5')
     assert other.returncode == 1
     assert 'holds segmentation results of another checkpoint, config' in other.stderr
+
+
+@pytest.mark.parametrize('seeds', [1, 2])
+def test_only_of_several_seeds_there_is_a_mean(seeds, tmp_path):
+    transfer = runpy.run_path(str(ROOT / 'tools/transfer.py'))
+    study = Mock(seeds=seeds, folder=tmp_path, task=TASKS['segmentation'])
+    study.name = 'segmentation'
+    study.jobs.return_value = []
+    study.comparison.return_value = None
+    values = {title: [20.0, 22.0][:seeds] for title in study.task.metrics.values()}
+    study.results.return_value = {'scratch': values}
+    section = transfer['section'](study)
+    mean = ', with mean ± standard deviation' if seeds > 1 else ''
+    assert f'seeds: {seeds}{mean}. The last' in section.text
+    caption = section.pictures[0].caption
+    assert caption.endswith(
+        'images: each seed, and the mean' if seeds > 1 else 'images'
+    )
+    assert ('±' in section.text + str(section.table)) == (seeds > 1)
 
 
 @pytest.mark.parametrize(
