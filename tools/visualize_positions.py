@@ -7,6 +7,8 @@ Of MP3, its Figure 2. A block per image, one column per η: the context in place
 patches as the model gets them, context in green; and all of them where it puts them,
 averaged where several go to one place. With two images and ``--mix``, its Figure 14:
 their patches are shuffled together and put in place as two images anew.
+
+Written to ``puzzle.png``, or ``mix.png``, beside the checkpoint.
 """
 
 import argparse
@@ -21,7 +23,7 @@ from mmengine.dataset import default_collate
 from mmpretrain.registry import DATASETS
 from torch import Tensor, nn
 
-from mmpospretrain.checks import check_ratio
+from mmpospretrain.checks import check_at_least, check_ratio
 from mmpospretrain.engine.cli import load_config, load_model, readable_errors
 from mmpospretrain.evaluation.position_table import (
     MASK_RATIOS,
@@ -51,7 +53,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'images', nargs='+', type=Path, metavar='IMAGE', help='image file or folder'
     )
-    parser.add_argument('--out', type=Path, metavar='FILE', default='positions.png')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        metavar='FILE',
+        help='by default puzzle.png, with --mix mix.png, beside the checkpoint',
+    )
     parser.add_argument(
         '--num-images',
         type=int,
@@ -71,8 +78,7 @@ def parse_args() -> argparse.Namespace:
         '--pos-mask-ratio',
         type=float,
         metavar='R',
-        default=0.95,
-        help='γ_pos of DropPos (.95)',
+        help='γ_pos of DropPos (default: .95)',
     )
     parser.add_argument(
         '--mix', action='store_true', help='shuffle two images together (MP3)'
@@ -87,7 +93,8 @@ def parse_args() -> argparse.Namespace:
 def draw(model: nn.Module, samples: list[dict], args: argparse.Namespace) -> Figure:
     """What becomes of the patches of each image."""
     is_mp3 = isinstance(model, MP3)
-    cases = [(r,) if is_mp3 else (r, args.pos_mask_ratio) for r in args.mask_ratios]
+    dropped = 0.95 if args.pos_mask_ratio is None else args.pos_mask_ratio
+    cases = [(ratio,) if is_mp3 else (ratio, dropped) for ratio in args.mask_ratios]
     generators = [torch.Generator().manual_seed(args.seed) for _ in cases]
     images, reconstructions = [], []
     for sample in samples:
@@ -151,9 +158,17 @@ def main() -> None:
     with readable_errors():
         for ratio in args.mask_ratios:
             check_ratio('--mask-ratios', ratio)
+        if args.pos_mask_ratio is not None:
+            check_ratio('--pos-mask-ratio', args.pos_mask_ratio, closed=True)
+        check_at_least('--num-images', args.num_images, 1)
         cfg = load_config(args.config, args.cfg_options)
         paths = find_images(args.images, args.num_images)
         model = load_model(cfg, args.checkpoint)
+        if isinstance(model, MP3) and args.pos_mask_ratio is not None:
+            raise ValueError(
+                f'--pos-mask-ratio {args.pos_mask_ratio} is for DropPos; in MP3 all '
+                'patches lose their positions: leave it out'
+            )
         # Only its pipeline: the images of the config need not be there.
         dataset = DATASETS.build({**cfg.test_dataloader.dataset, 'lazy_init': True})
         samples = [load_sample(path, dataset.pipeline) for path in paths]
@@ -161,9 +176,11 @@ def main() -> None:
             figure = draw_mix(model, samples, args)
         else:
             figure = draw(model, samples, args)
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(args.out, dpi=150)
-        print(f'wrote {args.out}')
+        name = 'mix.png' if args.mix else 'puzzle.png'
+        out = args.out or Path(args.checkpoint).with_name(name)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out, dpi=150)
+        print(f'wrote {out}')
 
 
 if __name__ == '__main__':

@@ -110,6 +110,48 @@ def test_visualize_positions_on_wrong_input(tool, trained, tmp_path):
     assert error.startswith(f'error: cannot read {config}')
 
 
+def test_the_puzzle_lies_beside_the_checkpoint(
+    tool, trained, tmp_path, image_folder, monkeypatch, capsys
+):
+    config, checkpoint, _ = trained
+    (tmp_path / 'elsewhere').mkdir()
+    monkeypatch.chdir(tmp_path / 'elsewhere')
+    file = image_folder / 'val/000.jpg'
+    assert tool('visualize_positions.py', config, checkpoint, file) is None
+    assert f'wrote {tmp_path}/puzzle.png' in capsys.readouterr().out
+    assert Image.open(tmp_path / 'puzzle.png').width > 500
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['--num-images', -3], '--num-images must be at least 1, got -3'),
+        (['--num-images', 0], '--num-images must be at least 1, got 0'),
+        (['--pos-mask-ratio', 1.5], '--pos-mask-ratio must lie in [0, 1], got 1.5'),
+        (['--pos-mask-ratio', -0.5], '--pos-mask-ratio must lie in [0, 1], got -0.5'),
+        (['--mask-ratios', 1], '--mask-ratios must lie in [0, 1), got 1.0'),
+    ],
+)
+def test_visualize_positions_out_of_range(
+    tool, trained, tmp_path, image_folder, options, message
+):
+    config, checkpoint, _ = trained
+    args = [image_folder / 'val', *options, '--out', tmp_path / 'out.png']
+    error = tool('visualize_positions.py', config, checkpoint, *args)
+    assert error == f'error: {message}'
+    assert not (tmp_path / 'out.png').exists()
+
+
+@pytest.mark.parametrize('ratio', [0, 1])
+def test_all_or_none_of_the_positions_dropped(
+    tool, trained, tmp_path, image_folder, ratio
+):
+    config, checkpoint, _ = trained
+    args = [image_folder / 'val/000.jpg', '--pos-mask-ratio', ratio]
+    assert tool('visualize_positions.py', config, checkpoint, *args) is None
+
+
 def write_transfer(folder: Path) -> None:
     """What tools/transfer.py leaves behind, which has tests of its own."""
     tasks = {}

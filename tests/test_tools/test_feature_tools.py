@@ -243,6 +243,7 @@ def test_visualize_stop(tool, trained, labelled, tmp_path, kind):
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
+        (('--num-images', '-3'), '--num-images must be at least 1, got -3'),
         (('--places', '36'), 'the grid of 6x6 has patches 0 to 35, got 36'),
         (('--cfg-options', 'model.neck.sigma=-1'), 'sigma must be at least 0'),
     ],

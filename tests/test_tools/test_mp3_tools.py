@@ -101,6 +101,20 @@ def test_mix(draw, image_folder):
     assert not np.array_equal(mixed, draw(*images, '--mix', '--seed', 1))
 
 
+def test_pictures_lie_beside_the_checkpoint(tool, trained, image_folder, tmp_path):
+    images = [image_folder / 'val' / f'00{k}.jpg' for k in range(2)]
+    for options, name in (([], 'puzzle.png'), (['--mix'], 'mix.png')):
+        args = (*images, *options)
+        assert tool('visualize_positions.py', *trained[:2], *args) is None
+        assert Image.open(tmp_path / name).width > 500
+
+
+@pytest.mark.parametrize('mix', [[], ['--mix']])
+def test_mp3_has_no_ratio_of_positions(draw, image_folder, mix):
+    args = [image_folder / 'val', '--num-images', 2, *mix, '--pos-mask-ratio', 0.5]
+    assert draw(*args).startswith('error: --pos-mask-ratio 0.5 is for DropPos; in MP3')
+
+
 def test_mix_sends_the_patches_that_are_seen(draw, trained, tmp_path, monkeypatch):
     """A model that tells red from blue: pixels go where their tokens are sent."""
     _, checkpoint, model = trained
