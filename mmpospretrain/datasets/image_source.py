@@ -54,11 +54,17 @@ def require_images(folder: str, extensions: Sequence[str] = EXTENSIONS) -> None:
         if is_image(name, extensions):
             return
         others[osp.splitext(name)[1] or 'no extension'] += 1
+    endings = ' '.join(sorted(extensions))
+    if not others:
+        raise ValueError(
+            f'no image in {folder}: the folder is empty, but for what is hidden. '
+            f'Images end in {endings}'
+        )
     kinds = ', '.join(f'{count} × {kind}' for kind, count in others.most_common(5))
+    files = 'file' if others.total() == 1 else 'files'
     raise ValueError(
-        f'no image in {folder}: saw {others.total()} other files'
-        f'{f" ({kinds})" if kinds else ""}, at any depth, but none that ends in '
-        f'{" ".join(sorted(extensions))}'
+        f'no image in {folder}: saw {others.total()} other {files} ({kinds}), at any '
+        f'depth, but none that ends in {endings}'
     )
 
 

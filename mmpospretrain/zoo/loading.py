@@ -94,7 +94,8 @@ def load_checkpoint_file(
             return _load_safetensors(path)
         except SafetensorError as error:
             raise ValueError(
-                f'{path} is no whole .safetensors file ({error}): fetch it again'
+                f'{path} is no whole .safetensors file ({error}): copy or fetch it '
+                'again, or give another one'
             ) from error
     with path.open('rb') as file:
         return _load_pickle(file, map_location, str(path))
@@ -115,7 +116,8 @@ def _load_pickle(file: io.IOBase, map_location: MapLocation, source: str) -> dic
     if not start.startswith((b'PK', b'\x80')):  # a zip archive, a pickle before 1.6
         what = 'is a web page' if start.lstrip()[:1] == b'<' else 'is no checkpoint'
         raise ValueError(
-            f'{source} {what}, it begins with {start!r}: fetch the file again'
+            f'{source} {what}, it begins with {start!r}: give another file, or fetch '
+            'this one again if it was downloaded'
         )
     try:
         with torch.serialization.safe_globals(_safe_globals()):
@@ -135,7 +137,8 @@ def _load_pickle(file: io.IOBase, map_location: MapLocation, source: str) -> dic
         if 'map_location' in str(error):  # the device is missing, the file is fine
             raise
         raise ValueError(
-            f'{source} cannot be read, it seems truncated: fetch it again ({error})'
+            f'{source} cannot be read, it seems truncated: copy or fetch it again '
+            f'({error})'
         ) from error
     if not isinstance(checkpoint, dict):
         raise ValueError(

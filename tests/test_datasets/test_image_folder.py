@@ -106,12 +106,17 @@ class TestFinding:
             ImageFolder(data_root=str(tmp_path), ann_file='nowhere.txt')
         (tmp_path / 'empty').mkdir()
         with pytest.raises(
-            ValueError, match=r'no image in .*empty.* saw 0 other files'
+            ValueError, match=r'no image in .*: the folder is empty.* end in \.bmp'
         ):
             ImageFolder(data_root=str(tmp_path / 'empty'))
         (tmp_path / 'list.txt').write_text('\n  \n')
         with pytest.raises(ValueError, match=r'list\.txt names no image'):
             ImageFolder(data_root=str(tmp_path), ann_file='list.txt')
+
+    def test_folder_of_one_other_file(self, tmp_path):
+        (tmp_path / 'a.mp4').touch()
+        with pytest.raises(ValueError, match=r'saw 1 other file \(1 × \.mp4\), at any'):
+            ImageFolder(data_root=str(tmp_path))
 
     def test_folder_of_other_files(self, tmp_path):
         for name in ('a.mp4', 'b.mp4', 'README'):

@@ -150,6 +150,8 @@ def test_truncated(tmp_path, share, legacy):
         (b'', r'is no checkpoint'),
         (b'\n<!DOCTYPE html><html>404</html>', r'is a web page.*<!DOCTYPE'),
         (b'version https://git-lfs', r'is no checkpoint.*version'),
+        # a list of images, which was never fetched
+        (b'a/b.jpg\nc.jpg\n', 'give another file, or fetch .* if it was downloaded'),
     ],
 )
 def test_other_files(tmp_path, content, message):
