@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, init_default_scope
@@ -146,6 +147,7 @@ class Study:
         title = f'{self.task.metrics[self.task.headline]}, %'
         plot_seeds(runs, unit, title).savefig(path, dpi=150)
 
+    @torch.no_grad()  # test_step alone keeps the graph of every prediction
     def draw_predictions(self, path: Path, number: int = 4) -> None:
         """Draw what the models of the first seed say of some validation images."""
         predictions, images = {}, []
