@@ -1,10 +1,19 @@
 """Labelled data is found, or the expected layout is named, before anything runs."""
 
+import json
+import re
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.runner import Runner, set_random_seed
+from PIL import Image
 
+from mmpospretrain.datasets import labelled
 from mmpospretrain.datasets.labelled import (
     FILES as FILES_OF,
     LAYOUTS,
@@ -12,11 +21,17 @@ from mmpospretrain.datasets.labelled import (
     labelled_datasets,
     set_data_root,
 )
+from mmpospretrain.datasets.photoshapes import generate
+from mmpospretrain.datasets.scenes import SHAPES
 
 TRANSFER = Path(__file__).parents[2] / 'configs/transfer'
 COCO = 'detection/mask-rcnn_vitdet-base-p16_8xb2-88k_coco.py'
 ADE = 'segmentation/upernet_vit-base-p16_8xb2-80k_ade20k.py'
 IN1K = 'classification/vit-base-p16_8xb128-coslr-100e_in1k.py'
+SHAPES_COCO = 'detection/mask-rcnn_vitdet-tiny-p16_photoshapes.py'
+SHAPES_SEG = 'segmentation/upernet_vit-tiny-p16_photoshapes.py'
+# A ViT-B with hardly an MLP.
+SLIM = dict(embed_dims=768, num_layers=12, num_heads=12, feedforward_channels=64)
 # What a user has on disk, by config.
 FILES = {
     COCO: [
@@ -40,6 +55,20 @@ def lay_out(root: Path, config: str) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+        if name.endswith('.json'):
+            write_categories(path, coco_names())
+
+
+def coco_names() -> tuple[str, ...]:
+    """MMDetection's, which stand in no config."""
+    from mmdet.datasets import CocoDataset
+
+    return CocoDataset.METAINFO['classes']
+
+
+def write_categories(path: Path, names, **content) -> None:
+    categories = [dict(id=k, name=name) for k, name in enumerate(names, start=1)]
+    path.write_text(json.dumps(dict(content, categories=categories)))
 
 
 @pytest.mark.parametrize('config', FILES)
@@ -89,8 +118,8 @@ def test_no_folder_at_all(tmp_path):
 @pytest.mark.parametrize(
     'name',
     [
-        'detection/mask-rcnn_vitdet-tiny-p16_photoshapes.py',
-        'segmentation/upernet_vit-tiny-p16_photoshapes.py',
+        SHAPES_COCO,
+        SHAPES_SEG,
         'classification/vit-tiny-p16_photoshapes.py',
     ],
 )
@@ -146,3 +175,320 @@ def test_ours_show_their_layout(name, tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         check_layout(cfg)
     assert str(error.value).endswith(LAYOUTS[name])
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp('data') / 'photoshapes'
+    generate(folder, images=8, val_images=3, size=64, workers=1, quiet=True)
+    return folder
+
+
+@pytest.fixture
+def mine(shapes, tmp_path) -> Path:
+    """A set to be spoilt."""
+    return Path(shutil.copytree(shapes, tmp_path / 'mine'))
+
+
+def config_on(folder: Path, name: str) -> Config:
+    cfg = Config.fromfile(TRANSFER / name)
+    set_data_root(cfg, str(folder))
+    return cfg
+
+
+def rename(folder: Path, names) -> None:
+    """The categories of both files; those without a new name go with their objects."""
+    for path in (folder / 'annotations').glob('*.json'):
+        coco = json.loads(path.read_text())
+        boxes = [a for a in coco['annotations'] if a['category_id'] <= len(names)]
+        categories = [dict(id=k, name=name) for k, name in enumerate(names, start=1)]
+        path.write_text(
+            json.dumps({**coco, 'categories': categories, 'annotations': boxes})
+        )
+
+
+@pytest.mark.parametrize('name', [SHAPES_COCO, SHAPES_SEG])
+def test_photoshapes_as_drawn_are_fine(name, shapes):
+    check_layout(config_on(shapes, name))
+
+
+@pytest.mark.parametrize(
+    ('names', 'only_file', 'only_config', 'number'),
+    [
+        # The config names a subset of nothing: it is another data set's.
+        (['bolt', 'nut', 'triangle', 'star'], 'bolt, nut', 'circle, square', 4),
+        (['bolt', 'nut'], 'bolt, nut', ', '.join(SHAPES), 2),
+        # A class more could be meant to be left out; but nobody said so.
+        ([*SHAPES, 'bolt'], 'bolt', 'none', 5),
+    ],
+)
+def test_other_categories(names, only_file, only_config, number, mine):
+    rename(mine, names)
+    with pytest.raises(ValueError) as error:
+        check_layout(config_on(mine, SHAPES_COCO))
+    message = str(error.value)
+    assert message.startswith(f'{mine / "annotations/instances_train.json"} has other')
+    assert f'Only in the file: {only_file}\n' in message
+    assert f'Only in the config: {only_config}\n' in message
+    assert f'num_classes={number} into' in message
+    assert 'subset=True' in message
+    assert '## Your classes' in (TRANSFER / 'README.md').read_text()
+    assert message.count('\n') == 3
+
+
+def test_coco_s_names_need_no_metainfo(tmp_path):
+    """They are MMDetection's; long lists are cut."""
+    lay_out(tmp_path, COCO)
+    path = tmp_path / 'annotations/instances_val2017.json'
+    write_categories(path, [f'part {k}' for k in range(12)])
+    with pytest.raises(ValueError, match=r'part 9 and 2 more\n') as error:
+        check_layout(config_on(tmp_path, COCO))
+    assert f'{path} has other classes' in str(error.value)
+    assert 'boat, traffic light and 70 more\n' in str(error.value)
+
+
+def test_a_file_may_lack_the_last_classes(mine):
+    """Of val, for example: all labels stay as they are."""
+    rename(mine, SHAPES[:3])
+    check_layout(config_on(mine, SHAPES_COCO))
+
+
+def test_a_subset_must_be_asked_for(mine):
+    def check(classes, **options):
+        cfg = config_on(mine, SHAPES_COCO)
+        for dataset in labelled_datasets(cfg):
+            dataset.metainfo = dict(classes=classes, **options)
+        check_layout(cfg)
+
+    with pytest.raises(ValueError, match='Only in the file: circle, triangle\n'):
+        check(('square', 'star'))
+    check(('square', 'star'), subset=True)
+    for classes in (('bolt',), ('square', 'bolt')):  # of other data, or misspelt
+        with pytest.raises(ValueError, match='Only in the config: bolt\n'):
+            check(classes, subset=True)
+
+
+@pytest.mark.parametrize(
+    'names',
+    [('circle', 'triangle', 'square', 'star'), ('circle', 'triangle', 'star')],
+)
+def test_categories_in_another_order(names, mine):
+    """MMDetection would take the file's triangles for the config's squares."""
+    rename(mine, names)
+    cfg = config_on(mine, SHAPES_COCO)
+    with pytest.raises(
+        ValueError, match=r"1 is 'triangle' in the file and 'square' in the config"
+    ):
+        check_layout(cfg)
+    init_default_scope('mmdet')
+    dataset = DATASETS.build(cfg.val_dataloader.dataset)
+    assert dataset.cat2label[2] == 1  # this is why
+    assert dataset.metainfo['classes'][1] == 'square'
+
+
+def test_a_category_twice(mine):
+    """There would be a label more than classes."""
+    rename(mine, (*SHAPES, 'star'))
+    with pytest.raises(ValueError, match="4 is 'star' in the file and None in the"):
+        check_layout(config_on(mine, SHAPES_COCO))
+
+
+def test_classes_in_a_file_and_as_a_word(mine, tmp_path):
+    listing = tmp_path / 'classes.txt'
+    listing.write_text('\n'.join(SHAPES))
+    cfg = config_on(mine, SHAPES_COCO)
+    for dataset in labelled_datasets(cfg):
+        dataset.metainfo = dict(classes=str(listing))
+    check_layout(cfg)
+    cfg.val_dataloader.dataset.metainfo.classes = 'circle'
+    with pytest.raises(ValueError, match=r"written classes=\('circle',\)"):
+        check_layout(cfg)
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('', 'is not JSON'),
+        ('{"categories": [{"id": 1, "na', 'is not JSON'),
+        ('{"images": [], "annotations": []}', "is not in COCO's format"),
+        ('{"categories": []}', "is not in COCO's format"),
+        ('{"categories": [{"id": 1}]}', "is not in COCO's format"),
+        ('[1]', "is not in COCO's format"),
+    ],
+)
+def test_what_is_not_coco(text, message, mine):
+    path = mine / 'annotations/instances_val.json'
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        check_layout(config_on(mine, SHAPES_COCO))
+    assert str(error.value).startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    ('text', 'parsed'),
+    [
+        ('{"categories" :\n[{"id": 1, "name": "Rädchen", "skeleton": [[1, 2]]}]}', 0),
+        ('{"info": "\\"categories\\": [", "categories": [{"name": "Rädchen"}]}', 0),
+        # Two keys: only a parser knows which is the file's own.
+        ('{"info": {"categories": [3]}, "categories": [{"name": "Rädchen"}]}', 1),
+    ],
+)
+def test_categories_are_read_alone(text, parsed, tmp_path, monkeypatch):
+    calls = []
+    load = json.load
+    monkeypatch.setattr(
+        labelled.json, 'load', lambda file: calls.append(file) or load(file)
+    )
+    path = tmp_path / 'coco.json'
+    path.write_text(text, encoding='utf-8')
+    assert labelled._category_names(str(path)) == ['Rädchen']
+    assert len(calls) == parsed
+
+
+def test_relatives_of_coco_with_a_reader_of_their_own(tmp_path):
+    """LVIS takes all categories of a file, whatever they are called."""
+    write_categories(tmp_path / 'lvis.json', ['bolt'])
+    dataset = dict(type='LVISV1Dataset', data_root=str(tmp_path), ann_file='lvis.json')
+    loader = dict(train_dataloader=dict(dataset=dataset))
+    check_layout(Config(dict(loader, default_scope='mmdet')))
+    dataset['type'] = 'CocoDataset'
+    with pytest.raises(ValueError, match='Only in the file: bolt\n'):
+        check_layout(Config(dict(loader, default_scope='mmdet')))
+
+
+def test_missing_maps(mine):
+    cfg = config_on(mine, SHAPES_SEG)
+    folder = mine / 'masks/train'
+    for number in range(1, 7):
+        (folder / f'{number:06d}.png').unlink()
+    with pytest.raises(FileNotFoundError) as error:
+        check_layout(cfg)
+    message = str(error.value)
+    assert message.startswith('6 of the 8 maps that BaseSegDataset needs are missing')
+    assert f'Expected in {folder}: 000001.png, 000002.png, ' in message
+    assert '000005.png and 1 more.' in message
+    assert "img_suffix='.jpg'" in message
+
+    # What the data set would not read need not be there.
+    cfg.train_dataloader.dataset.indices = 1
+    check_layout(cfg)
+    (mine / 'list.txt').write_text('000000\n000007\n')
+    cfg.train_dataloader.dataset.update(indices=None, ann_file='list.txt')
+    check_layout(cfg)
+    (mine / 'list.txt').write_text('000000\n000002\nnothing\n')
+    with pytest.raises(FileNotFoundError, match='1 of the 3 images') as error:
+        check_layout(cfg)
+    assert f'Expected in {mine / "train"}: nothing.jpg.' in str(error.value)
+
+
+def test_suffixes_of_images_and_maps(mine):
+    for split in ('train', 'val'):
+        for path in (mine / split).iterdir():
+            path.rename(path.with_suffix('.jpeg'))
+        for path in (mine / 'masks' / split).iterdir():
+            path.rename(path.with_name(path.stem + '_map.png'))
+    cfg = config_on(mine, SHAPES_SEG)
+    with pytest.raises(ValueError, match=r"no image in .*train that ends in '\.jpg'"):
+        check_layout(cfg)
+    for dataset in labelled_datasets(cfg):
+        dataset.img_suffix = '.jpeg'
+    with pytest.raises(FileNotFoundError, match='8 of the 8 maps'):
+        check_layout(cfg)
+    for dataset in labelled_datasets(cfg):
+        dataset.seg_map_suffix = '_map.png'
+    check_layout(cfg)
+
+
+def from_readme(index: int, shapes: Path, tmp_path: Path, replace=()) -> Config:
+    """A snippet of "Your classes", on PhotoShapes; small, and otherwise as it is."""
+    snippet = re.findall(r'```python\n(.*?)```', your_classes(), re.DOTALL)[index]
+    folder, size = [('detection', '1024'), ('segmentation', '512')][index]
+    places = {"'./": f"'{TRANSFER / folder}/", 'data/mine': str(shapes)}
+    for old, new in {**dict(replace), **places}.items():
+        assert old in snippet
+        snippet = snippet.replace(old, new)
+    path = tmp_path / 'config.py'
+    path.write_text(snippet)
+    small = Config.fromfile(path).pretty_text.replace(size, '64')
+    cfg = Config.fromstring(small.replace('SyncBN', 'BN'), '.py')
+    cfg.model.backbone.arch = SLIM
+    return cfg
+
+
+def your_classes() -> str:
+    text = (TRANSFER / 'README.md').read_text()
+    return text.partition('## Your classes\n')[2].partition('\n## ')[0]
+
+
+def train_once(cfg: Config) -> tuple[dict, dict[str, torch.Tensor]]:
+    """The first batch of a training, and its losses, after a step back."""
+    check_layout(cfg)
+    init_default_scope(cfg.default_scope)
+    set_random_seed(0)
+    loader = dict(cfg.train_dataloader, num_workers=0, persistent_workers=False)
+    batch = next(iter(Runner.build_dataloader(loader, seed=0)))
+    preprocessor = dict(data_preprocessor=cfg.get('data_preprocessor'))
+    model = MODELS.build({**preprocessor, **cfg.model})
+    losses = model(**model.data_preprocessor(batch, True), mode='loss')
+    loss, _ = model.parse_losses(losses)
+    loss.backward()
+    assert torch.isfinite(loss)
+    return batch, losses
+
+
+# The line for cascades, as it stands in the README.
+CASCADE = {
+    'mask-rcnn_vitdet-base-p16_8xb2': 'cascade-mask-rcnn_vitdet-base-p16_8xb2',
+    'bbox_head=dict(num_classes=num_classes)': ' '.join(
+        re.search(r'`(bbox_head=\[[^`]*\])`', your_classes())[1].split()
+    ),
+}
+
+
+@pytest.mark.parametrize('replace', [{}, CASCADE], ids=['mask', 'cascade'])
+def test_the_readme_s_detector(replace, mine, tmp_path):
+    rename(mine, ['bolt', 'nut'])
+    for split in ('train', 'val'):
+        path = mine / f'annotations/instances_{split}.json'
+        path.rename(mine / f'annotations/{split}.json')
+    cfg = from_readme(0, mine, tmp_path, replace)
+    cfg.model.train_cfg.rpn.allowed_border = -1  # no anchor fits so small an image
+    batch, losses = train_once(cfg)
+    assert any('loss_mask' in key for key in losses)
+    labels = [sample.gt_instances.labels for sample in batch['data_samples']]
+    assert {*torch.cat(labels).tolist()} <= {0, 1}
+    heads = cfg.model.roi_head.bbox_head if replace else [cfg.model.roi_head.bbox_head]
+    assert [head.num_classes for head in heads] == [2] * (3 if replace else 1)
+    for dataset in labelled_datasets(cfg):
+        assert DATASETS.build(dataset).metainfo['classes'] == ('bolt', 'nut')
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        assert evaluator.ann_file == str(mine / 'annotations/val.json')
+
+
+def test_the_readme_s_segmentor(mine, tmp_path):
+    for path in (mine / 'masks').rglob('*.png'):  # no class above 2
+        Image.fromarray(np.array(Image.open(path)) % 3).save(path)
+    cfg = from_readme(1, mine, tmp_path)
+    _, losses = train_once(cfg)
+    assert {'decode.loss_ce', 'aux.loss_ce'} <= losses.keys()
+    for dataset in map(DATASETS.build, labelled_datasets(cfg)):
+        maps = [sample['data_samples'].gt_sem_seg.data for sample in dataset]
+        labels = {*torch.cat([m.flatten() for m in maps]).tolist()}
+        assert 0 in labels  # it is a class
+        assert labels <= {0, 1, 2, 255}
+        assert dataset.metainfo['classes'] == ('background', 'bolt', 'nut')
+
+
+def test_the_readme_s_classifier(shapes, tmp_path):
+    for split in ('train', 'val'):
+        for k, path in enumerate(sorted((shapes / split).glob('*.jpg'))):
+            folder = tmp_path / split / ('bolt', 'nut')[k % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, folder)
+    cfg = config_on(tmp_path, IN1K)
+    for dataset in labelled_datasets(cfg):
+        dataset.metainfo = dict(classes=['bolt', 'nut'])
+    cfg.model.head.num_classes = cfg.data_preprocessor.num_classes = 2
+    cfg.model.backbone.arch = SLIM
+    cfg.train_dataloader.batch_size = 4
+    assert train_once(cfg)[1]['loss'] > 0
