@@ -25,6 +25,14 @@ def mmpretrain_scope() -> None:
     init_default_scope('mmpretrain')
 
 
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch) -> None:
+    """What is printed does not depend on the terminal that the tests are run in."""
+    for name in ('COLUMNS', 'FORCE_COLOR', 'NO_COLOR', 'TTY_COMPATIBLE'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv('TERM', 'xterm')
+
+
 @pytest.fixture(scope='session')
 def image_folder(tmp_path_factory) -> Path:
     """Folder with ``train/`` (24 images) and ``val/`` (6) of smooth noise, 112²."""
@@ -98,6 +106,7 @@ def tool(monkeypatch) -> Iterator[Callable[..., str | int | None]]:
     monkeypatch.setattr(MessageHub, '_instance_dict', OrderedDict())
     scopes = DefaultScope._instance_dict.copy()
     monkeypatch.setattr(DefaultScope, '_instance_dict', scopes)
+    monkeypatch.setenv('LOCAL_RANK', '0')  # as the tools set it
     handler = signal.getsignal(signal.SIGTERM)
 
     def run(name, *args):

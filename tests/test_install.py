@@ -185,7 +185,7 @@ def test_failing_installer(online, message):
 # Stands in for `python -m pip wheel`: reports like ninja, then writes a wheel or fails.
 FAKE_BUILD = """
 if [[ "$*" == *'pip wheel'* ]]; then
-    echo '  [1/2] c++ roi.cpp'; sleep 1.5; echo '  [2/2] c++ nms.cpp'
+    echo '  [1/2] c++ roi.cpp'; sleep 3; echo '  [2/2] c++ nms.cpp'
     while [[ $1 != --wheel-dir ]]; do shift; done
     mkdir -p "$2" && cd "$2" && mkdir mmcv && touch mmcv/$CONTENT mmcv/z{1..2000}.h
     "$REAL" -m zipfile -c mmcv-2.1.0.whl mmcv && rm -r mmcv

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
@@ -32,7 +33,8 @@ class AtomicLocalBackend(LocalBackend):
             os.chmod(name, 0o666 & ~_umask())  # mkstemp's is for the owner alone
             os.replace(name, target)
         except BaseException:
-            os.unlink(name)
+            with suppress(FileNotFoundError):  # interrupted when it was moved already
+                os.unlink(name)
             raise
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:

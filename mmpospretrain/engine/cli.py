@@ -205,15 +205,17 @@ def readable_errors() -> Iterator[None]:
     try:
         yield
         leave_process_group()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Exception) as error:
+        if not _was_interrupted(error):
+            if not isinstance(error, ValueError | FileNotFoundError):
+                raise
+            if 'loop_stage' in MessageHub.get_current_instance().runtime_info:
+                raise
+            sys.exit(f'error: {error}')
         state = MessageHub.get_current_instance().runtime_info
         print(f'\ninterrupted{_way_on(state)}', file=sys.stderr)
         sys.stderr.flush()
         os._exit(130)  # at once: data workers and process groups would linger
-    except (ValueError, FileNotFoundError) as error:
-        if 'loop_stage' in MessageHub.get_current_instance().runtime_info:
-            raise
-        sys.exit(f'error: {error}')
 
 
 def leave_process_group() -> None:
@@ -227,6 +229,16 @@ def leave_process_group() -> None:
     if is_distributed():
         torch.distributed.destroy_process_group()
         gc.collect()  # runners and their hooks refer to each other
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether an error is an interruption, or what a library has made of one.
+
+    MMEngine, for one, catches everything while it formats the config for a checkpoint.
+    """
+    while error and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _way_on(state: dict) -> str:

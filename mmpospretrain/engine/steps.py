@@ -107,20 +107,30 @@ class StepRunner:
         self.state_file.write_text(text, encoding='utf-8')
 
     def _execute(self, arguments: Sequence[str]) -> None:
-        # A job in the background ignores SIGINT, and what it starts would do so too.
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=self.cwd,
-            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-        )
-        # Ctrl-C reaches the process by itself; SIGTERM is passed on as if it were one.
-        previous = signal.signal(
-            signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT)
-        )
+        # Ctrl-C reaches the process by itself; SIGTERM is passed on as if it were one,
+        # also where it comes before there is a process.
+        process, early = None, False
+
+        def pass_on(*_: object) -> None:
+            nonlocal early
+            early = process is None
+            if process:
+                process.send_signal(signal.SIGINT)
+
+        previous = signal.signal(signal.SIGTERM, pass_on)
         try:
+            # A job in the background ignores SIGINT, and what it starts would, too.
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=self.cwd,
+                preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+            )
+            if early:
+                process.send_signal(signal.SIGINT)
             code = process.wait()
         finally:
-            process.wait()
+            if process:
+                process.wait()
             signal.signal(signal.SIGTERM, previous)
         if code in (130, -signal.SIGINT):
             raise KeyboardInterrupt

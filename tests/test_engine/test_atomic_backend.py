@@ -47,6 +47,20 @@ def test_failure_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ['epoch_1.pth']
 
 
+def test_an_interruption_stays_one(tmp_path, monkeypatch):
+    """Also where the file has been moved already, and there is nothing to clean up."""
+    replace = os.replace
+
+    def replace_and_stop(source, target):
+        replace(source, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, 'replace', replace_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        AtomicLocalBackend().put(b'new', tmp_path / 'epoch_1.pth')
+    assert os.listdir(tmp_path) == ['epoch_1.pth']
+
+
 def test_checkpoints_go_through_it(tmp_path):
     path = tmp_path / 'new' / 'a.pth'
     save_checkpoint({'a': 1}, str(path), backend_args=dict(backend='atomic'))

@@ -1,17 +1,51 @@
 """What the tools share."""
 
+import os
+import signal
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.logging import MessageHub
+from yapf.yapflib import yapf_api
 
-from mmpospretrain.engine.cli import load_config, set_data, set_pretrained
+from mmpospretrain.engine.cli import (
+    load_config,
+    readable_errors,
+    set_data,
+    set_pretrained,
+)
 from mmpospretrain.evaluation.study import Study
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 CONFIG = CONFIGS / 'droppos/droppos_vit-tiny-p16_photoshapes.py'
 UPERNET = CONFIGS / 'transfer/segmentation/upernet_vit-tiny-p16_photoshapes.py'
 DETECTOR = CONFIGS / 'transfer/detection/mask-rcnn_vitdet-tiny-p16_photoshapes.py'
+
+
+@pytest.mark.parametrize('stage', [None, 'train', 'test'])
+def test_an_interruption_under_another_name(stage, monkeypatch, capsys):
+    """MMEngine makes a SyntaxError of one that comes while it formats the config."""
+    hub = SimpleNamespace(runtime_info={})
+    monkeypatch.setattr(MessageHub, 'get_current_instance', lambda: hub)
+    hub.runtime_info.update(loop_stage=stage, last_ckpt='work/epoch_3.pth')
+    monkeypatch.setattr(os, '_exit', sys.exit)
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(yapf_api, 'FormatCode', stop)
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stopped, readable_errors():
+        Config(dict(a=1)).pretty_text  # noqa: B018, a property
+    signal.signal(signal.SIGTERM, handler)
+    assert stopped.value.code == 130
+    way_on = '; the last checkpoint is work/epoch_3.pth. Go on with --resume'
+    expected = f'\ninterrupted{way_on if stage == "train" else ""}\n'
+    assert capsys.readouterr().err == expected
 
 
 def test_load_config():

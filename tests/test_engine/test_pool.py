@@ -88,7 +88,7 @@ def test_interrupt_stops_all(job, tmp_path, number, request):
     # Where tests run in the background, Python leaves SIGINT ignored, as it found it.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, handler))
-    threading.Thread(target=interrupt).start()
+    threading.Thread(target=interrupt, daemon=True).start()
     before = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         JobPool(2, tmp_path).run([job('a', 60), job('b', 60)])

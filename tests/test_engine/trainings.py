@@ -44,7 +44,9 @@ def run_worker(worker: Path, config: Config, out: Path, processes: int) -> dict:
         config.launcher = 'pytorch'
         config.dump(path)
     env = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    result = subprocess.run(command, env=env, capture_output=True, text=True)
+    result = subprocess.run(
+        command, env=env, capture_output=True, text=True, timeout=900
+    )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return torch.load(out, weights_only=True)
 

@@ -12,6 +12,7 @@ TINY = dict(embed_dims=32, num_layers=3, num_heads=4, feedforward_channels=64)
 
 
 def build(**kwargs) -> PositionViT:
+    torch.manual_seed(0)
     model = PositionViT(
         **{'arch': TINY, 'img_size': (48, 80), 'patch_size': 16, **kwargs}
     )

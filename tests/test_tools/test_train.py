@@ -159,6 +159,7 @@ def test_processes_leave_their_group(tmp_path, image_folder):
             capture_output=True,
             text=True,
             env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''},
+            timeout=900,
         )
         assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
         for rank in range(2):

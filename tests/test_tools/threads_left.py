@@ -6,14 +6,19 @@ Runs a tool and prints the threads of gloo, before the process group is left and
 import os
 import runpy
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from torch import distributed
 
 
 def gloo_threads() -> list[str]:
-    threads = Path('/proc/self/task').glob('*/comm')
-    return [name for thread in threads if 'gloo' in (name := thread.read_text())]
+    names = []
+    for thread in Path('/proc/self/task').glob('*/comm'):
+        with suppress(OSError):  # it has just ended
+            names.append(thread.read_text())
+    return [name for name in names if 'gloo' in name]
 
 
 def main() -> None:
@@ -26,6 +31,9 @@ def main() -> None:
     distributed.destroy_process_group = leave_and_tell
     del sys.argv[0]
     runpy.run_path(sys.argv[0], run_name='__main__')
+    end = time.monotonic() + 2
+    while gloo_threads() and time.monotonic() < end:
+        time.sleep(0.1)  # one that has been joined may be listed for a moment
     # In one piece: the other process writes to the same terminal.
     left = f'{len(before)} then {len(gloo_threads())}'
     sys.stdout.write(f'rank {os.environ["RANK"]}: {left}\n')

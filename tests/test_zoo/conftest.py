@@ -44,7 +44,8 @@ def cache(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / 'cache'
     monkeypatch.setenv('MMPOSPRETRAIN_CACHE', str(folder))
     monkeypatch.delenv('MMPOSPRETRAIN_MIRROR', raising=False)
-    monkeypatch.setenv('NO_PROXY', '127.0.0.1')
+    for name in ('NO_PROXY', 'no_proxy'):  # the latter comes first where both are set
+        monkeypatch.setenv(name, '127.0.0.1')
     return folder
 
 

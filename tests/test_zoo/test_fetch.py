@@ -55,8 +55,10 @@ def test_offline_afterwards(known, url, server, cache, tmp_path, monkeypatch):
     assert len(server.asked) == 1
 
 
-def test_the_cache_is_no_part_of_the_checkout(monkeypatch):
-    monkeypatch.delenv('MMPOSPRETRAIN_CACHE', raising=False)
+def test_the_cache_is_no_part_of_the_checkout(monkeypatch, tmp_path):
+    for name in ('MMPOSPRETRAIN_CACHE', 'XDG_CACHE_HOME'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv('HOME', str(tmp_path))
     checkout = Path(__file__).parents[2]
     assert not cache_dir().is_relative_to(checkout)
     assert cache_dir().name == 'mmpospretrain'

@@ -164,17 +164,17 @@ def test_redirects(server, cache):
 
 
 @pytest.mark.parametrize(
-    ('moment', 'message', 'left'),
+    ('moment', 'timeout', 'message', 'left'),
     [
-        ('before', r'Read timed out\. \(read timeout=0\.2\)', []),
-        ('halfway', 'broke off after', ['vit.pth.part', 'vit.pth.part.mark']),
+        ('before', 0.2, r'Read timed out\. \(read timeout=0\.2\)', []),
+        ('halfway', 1, 'broke off after', ['vit.pth.part', 'vit.pth.part.mark']),
     ],
 )
-def test_a_silent_server(moment, message, left, server, cache, waits):
+def test_a_silent_server(moment, timeout, message, left, server, cache, waits):
     end = threading.Event()
     url = server.put('/vit.pth', CONTENT, **{moment: end.wait})
     with pytest.raises(FileNotFoundError, match=f'{url}: .*{message}'):
-        fetch([url], NAME, timeout=0.2)
+        fetch([url], NAME, timeout=timeout)
     assert waits == [1, 2, 4]
     assert files(cache) == left
     end.set()

@@ -124,6 +124,7 @@ class Handler(BaseHTTPRequestHandler):
         self._write(content[half:])
 
     def _write(self, content: bytes) -> None:
+        # Counted first: whoever has all of it may look before this thread goes on.
+        self.server.weights.sent += len(content)
         with suppress(ConnectionError):  # who asked is tired of waiting
             self.wfile.write(content)
-        self.server.weights.sent += len(content)
