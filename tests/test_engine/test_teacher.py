@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from torch import nn
 from trainings import assert_same, assert_same_model, run_worker, train
 
 from mmpospretrain.engine.hooks import TeacherHook, WeightDecayScheduleHook
+from mmpospretrain.models import IJEPA
 from mmpospretrain.zoo.loading import load_checkpoint_file
 
 WORKER = Path(__file__).with_name('fixed_blocks.py')
@@ -323,6 +325,22 @@ def test_log_and_knn(tiny_ijepa, knn):
     assert 'of 6 images by 3 neighbours of 24' in text
     assert 'is skipped since its requires_grad' not in text
     assert 'not trained: backbone (1), neck (1), target_encoder (29)' in text
+
+
+def test_a_teacher_blind_to_content_is_told(tiny_ijepa, monkeypatch):
+    """Its features differ from place to place all the same."""
+
+    def init_weights(model: IJEPA) -> None:
+        super(IJEPA, model).init_weights()
+        nn.init.zeros_(model.target_encoder.patch_embed.projection.weight)
+
+    monkeypatch.setattr(IJEPA, 'init_weights', init_weights)
+    runner = train(
+        tiny_ijepa(**{'train_cfg.max_epochs': 1, 'param_scheduler.1.end': 1})
+    )
+    text = next(Path(runner.log_dir).glob('*.log')).read_text()
+    told = r'Collapse\? target_std is .* at iteration 1, below 0.1: .* images apart'
+    assert re.search(told, text)
 
 
 def test_knn_errors(tiny_ijepa, image_folder):

@@ -140,9 +140,9 @@ def test_targets_are_normed_features_of_the_whole_image(images):
 
 
 def test_feature_std():
-    """By hand: channel 0 is 0, 2, 4, 6, channel 1 is always 5."""
-    features = torch.tensor([[[0.0, 5], [2, 5]], [[4, 5], [6, 5]]])
-    assert feature_std(features).item() == pytest.approx((np.sqrt(5) + 0) / 2)
+    """By hand: 2 and 3 from their means in channel 0, channel 1 is always 5."""
+    features = torch.tensor([[[0.0, 5], [2, 5]], [[4, 5], [8, 5]]])
+    assert feature_std(features).item() == pytest.approx((2 + 0 + 3 + 0) / 4)
     assert feature_std(torch.ones(4, 7, 3)) == 0
 
 
@@ -150,6 +150,27 @@ def test_logged(images):
     losses = build()(images, mode='loss')
     assert losses.keys() == {'loss', 'target_std'}
     assert 0 < losses['target_std'] <= 1
+def test_feature_std_is_that_of_images_not_of_places():
+    places = torch.randn(1, 7, 3, generator=torch.Generator().manual_seed(0))
+    assert feature_std(places.expand(4, -1, -1)) == 0
+    images = places.mT.reshape(7, 1, 3).expand(-1, 5, -1)
+    assert feature_std(images) > 0.5
+    # There is no other image: its patches tell at least whether all are the same.
+    expected = places[0].numpy().std(axis=0).mean()
+    assert feature_std(places).item() == pytest.approx(expected)
+    assert feature_std(torch.ones(1, 7, 3)) == 0
+
+
+def test_a_teacher_blind_to_content_is_seen(images):
+    """It still tells places apart, and that alone used to count."""
+    model = build()
+    assert model(images, mode='loss')['target_std'] > 0.4
+    torch.nn.init.zeros_(model.target_encoder.patch_embed.projection.weight)
+    features = model.encode_target(images)
+    assert features.flatten(0, 1).std(0).mean() > 0.3
+    assert model(images, mode='loss')['target_std'] < 1e-5
+
+
 
 
 def test_block_ids_travel_together():

@@ -38,3 +38,6 @@ custom_hooks = [
     ),
     dict(type='mmpospretrain.CollapseWatchHook', name='target_std', below=0.1),
 ]
+    # 0 when the teacher's features no longer depend on the image. Measured with the
+    # tiny ViT on PhotoShapes: .84 at first, .71 after 400 iterations of I-JEPA, batch
+    # 32; .87, .79, .53, .45, .43, .44 after 0, 2, … 10 epochs of StoP, 512 images.

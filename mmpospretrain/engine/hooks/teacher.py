@@ -112,9 +112,9 @@ class TeacherHook(Schedule):
 
 @HOOKS.register_module()
 class CollapseWatchHook(Hook):
-    """Warn when the teacher hardly tells anything apart any more.
+    """Warn when the teacher hardly tells images apart any more.
 
-    Training by a teacher can end with the same answer everywhere, at a small loss.
+    Training by a teacher can end with the same answer to every image, at a small loss.
 
     Args:
         name: What the model logs of its features or targets, e.g. their spread.
@@ -169,6 +169,6 @@ class CollapseWatchHook(Hook):
             self._next = runner.iter + self.interval
             runner.logger.warning(
                 f'Collapse? {self.name} is {value:.3g} at iteration {runner.iter + 1}, '
-                f'{limit}: the teacher may tell hardly anything apart. Lower the '
+                f'{limit}: the teacher may hardly tell images apart. Lower the '
                 'learning rate, or raise the momentum of the teacher'
             )
