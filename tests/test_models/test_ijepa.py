@@ -184,17 +184,22 @@ def test_block_ids_travel_together():
     ('kwargs', 'message'),
     [
         (dict(backbone=dict(BACKBONE, with_cls_token=True)), 'with_cls_token=False'),
-        (dict(min_context=49), 'fewer than min_context=49 .* in a grid of 6x8'),
+        (dict(min_context=49), 'min_context=49 or more .* grid of 6x8 in only 0 of'),
+        # One draw of one image would do; the next ones need not.
+        (dict(min_context=27), 'min_context=27 or more .* in only .* lower min_con'),
         # Half of the draws would do; the largest blocks leave nothing.
         (
             dict(target_scale=(0.01, 1.0), target_aspect=(0.75, 0.75)),
-            'fewer or smaller',
+            '4 targets of 6x8 patches leave .* lower min_context, num_targets or',
         ),
         (dict(target_scale=(0.3, 0.2)), 'target_scale must be an ascending range'),
         (dict(neck=dict(NECK, depth=0)), 'depth must be at least 1, got 0'),
         (dict(neck=dict(NECK, num_heads=5)), 'num_heads 5 does not divide .* 24'),
     ],
 )
+        (dict(num_targets=0), 'num_targets must be at least 1, got 0'),
+        (dict(min_context=0), 'min_context must be at least 1, got 0'),
+        (dict(target_scale=0.2), r'target_scale must be a pair \(low, high\), got 0.2'),
 def test_bad_options(kwargs, message):
     with pytest.raises(ValueError, match=message):
         build(**kwargs)

@@ -7,18 +7,21 @@ Letters: B images, N patches, V visible patches, D embedding width.
 """
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from mmpospretrain.checks import check_ratio
+from mmpospretrain.checks import check_at_least, check_ratio
 
 from ..device import send
 from .grid import GridSize
 
 MAX_DRAWS = 100  # of places, before the sizes are called impossible
+TRIAL_DRAWS = 256  # before training; half of them must do
 
 
 def num_kept(num: int, ratio: float, minimum: int = 1) -> int:
@@ -139,49 +142,48 @@ def multiblock_ids(
     get new places. At last all contexts are cut to the smallest of the batch, at
     random: cut at their end, they would lose the bottom of the image.
 
-    Works on the CPU, because the sizes decide the shapes of what follows.
+    Works on the CPU, because the sizes decide the shapes of what follows. Shares hold
+    on any grid, up to rounding to patches; aspects yield where the grid has no room for
+    them: see :func:`block_size`.
 
     Args:
         batch_size: B.
         grid_size: ``(rows, cols)``, N patches.
-        num_targets: T.
+        num_targets: T, at least 1.
         target_scale: Range of a target's share of the N patches.
         target_aspect: Range of a target's height over its width.
         context_scale: Range of the context block's share of the N patches.
-        min_context: C is at least this.
+        min_context: C is at least this, and this at least 1.
         generator: Source of randomness, on the CPU.
         size_generator: Another one for the sizes, which the ranks of a distributed
             training should agree on: the largest blocks hold up all.
 
     Raises:
-        ValueError: If a range is not one, or no image keeps ``min_context`` patches.
+        ValueError: If an option is out of range, or an image keeps fewer than
+            ``min_context`` patches in ``MAX_DRAWS`` draws. :func:`check_multiblock`
+            tells before.
     """
     ranges = dict(
         target_scale=target_scale,
         target_aspect=target_aspect,
         context_scale=context_scale,
     )
-    for name, (low, high) in ranges.items():
-        if not 0 < low <= high or ('scale' in name and high > 1):
-            raise ValueError(f'{name} must be an ascending range, got {(low, high)}')
-
+    _check_options(num_targets, min_context, **ranges)
     lows, highs = torch.tensor([*ranges.values()], device='cpu').unbind(1)
     scale, aspect, share = torch.lerp(
         lows, highs, torch.rand(3, generator=size_generator or generator, device='cpu')
     ).tolist()
-    target = _block_size(grid_size, scale, aspect)
-    context = _block_size(grid_size, share, 1.0)
+    target = block_size(grid_size, scale, aspect)
+    context = block_size(grid_size, share, 1.0)
     corners = torch.zeros(batch_size, num_targets, 2, dtype=torch.long, device='cpu')
     visible = corners.new_zeros(batch_size, math.prod(grid_size), dtype=torch.bool)
     short = torch.arange(
         batch_size, device='cpu'
     )  # images without a context that is large enough
     for _ in range(MAX_DRAWS):
-        shape = len(short), num_targets
-        corners[short] = _corners(*shape, grid_size, target, generator)
-        hidden = _cover(corners[short], grid_size, target).any(1)  # (S, N)
-        place = _corners(len(short), 1, grid_size, context, generator)
-        visible[short] = _cover(place, grid_size, context)[:, 0] & ~hidden
+        corners[short], visible[short] = _draw(
+            len(short), num_targets, grid_size, target, context, generator
+        )
         short = short[visible[short].sum(1) < min_context]
         if not len(short):
             break
@@ -189,8 +191,8 @@ def multiblock_ids(
         raise ValueError(
             f'{num_targets} targets of {target[0]}x{target[1]} patches leave fewer '
             f'than min_context={min_context} of a context of {context[0]}x{context[1]} '
-            f'in a grid of {grid_size[0]}x{grid_size[1]}: ask for fewer or smaller '
-            'targets'
+            f'in a grid of {grid_size[0]}x{grid_size[1]}: lower min_context, '
+            'num_targets or target_scale, or raise context_scale'
         )
 
     count = int(visible.sum(1).min())
@@ -206,15 +208,132 @@ def multiblock_ids(
     )
 
 
-def _block_size(grid_size: GridSize, scale: float, aspect: float) -> GridSize:
-    """Rows and columns of a block: at least a patch, at most the grid."""
+def check_multiblock(
+    grid_size: GridSize,
+    *,
+    num_targets: int,
+    target_scale: tuple[float, float],
+    target_aspect: tuple[float, float],
+    context_scale: tuple[float, float],
+    min_context: int,
+) -> None:
+    """Raise unless :func:`multiblock_ids` will find blocks for every image.
+
+    One draw that does says little of the millions of a training. Half of
+    ``TRIAL_DRAWS`` have to do with the largest targets and the smallest context: an
+    image then fails ``MAX_DRAWS`` times in a row with a probability of about .5¹⁰⁰.
+
+    Args:
+        grid_size: ``(rows, cols)``.
+        num_targets: As for :func:`multiblock_ids`, and so the others.
+        target_scale: See there.
+        target_aspect: See there.
+        context_scale: See there.
+        min_context: See there.
+
+    Raises:
+        ValueError: If an option is out of range, or too few draws do.
+    """
+    _check_options(
+        num_targets,
+        min_context,
+        target_scale=target_scale,
+        target_aspect=target_aspect,
+        context_scale=context_scale,
+    )
+    context = block_size(grid_size, context_scale[0], 1.0)
+    for target in _largest_sizes(grid_size, target_scale[1], target_aspect):
+        if math.prod(context) - num_targets * math.prod(target) >= min_context:
+            continue  # wherever they are
+        generator = torch.Generator().manual_seed(0)
+        _, visible = _draw(
+            TRIAL_DRAWS, num_targets, grid_size, target, context, generator
+        )
+        enough = int((visible.sum(1) >= min_context).sum())
+        if 2 * enough < TRIAL_DRAWS:
+            raise ValueError(
+                f'{num_targets} targets of {target[0]}x{target[1]} patches leave '
+                f'min_context={min_context} or more of a context of '
+                f'{context[0]}x{context[1]} in a grid of {grid_size[0]}x{grid_size[1]} '
+                f'in only {enough} of {TRIAL_DRAWS} draws, and training needs them in '
+                'every image: lower min_context, num_targets or target_scale, or raise '
+                'context_scale'
+            )
+
+
+def block_size(grid_size: GridSize, scale: float, aspect: float) -> GridSize:
+    """Rows and columns of a block: at least a patch, at most the grid.
+
+    A side for which the grid has no room leaves its area to the other, so that the
+    share of the grid stays and the aspect yields: .85 of 8x32 patches are 8x27.
+
+    Args:
+        grid_size: ``(rows, cols)``, N patches.
+        scale: The block's share of the N patches, at most 1.
+        aspect: Its height over its width.
+    """
     area = scale * math.prod(grid_size)
     sides = math.sqrt(area * aspect), math.sqrt(area / aspect)
+    if sides[0] > grid_size[0]:
+        sides = grid_size[0], area / grid_size[0]
+    elif sides[1] > grid_size[1]:
+        sides = area / grid_size[1], grid_size[1]
     rows, cols = (
         min(max(round(side), 1), most)
         for side, most in zip(sides, grid_size, strict=True)
     )
     return rows, cols
+
+
+def _largest_sizes(
+    grid_size: GridSize, scale: float, aspects: tuple[float, float]
+) -> set[GridSize]:
+    """Sizes of blocks in a range of aspects, less those that fit into another."""
+    area = scale * math.prod(grid_size)
+    low, high = aspects
+    # A size changes only at aspects where one of its sides is rounded anew.
+    rows, cols = ([(side + 0.5) ** 2 for side in range(most)] for most in grid_size)
+    turns = [*(x / area for x in rows), *(area / x for x in cols)]
+    turns = sorted({low, high, *(x for x in turns if low < x < high)})
+    between = (math.sqrt(a * b) for a, b in pairwise(turns))
+    sizes = {block_size(grid_size, scale, aspect) for aspect in (low, high, *between)}
+    return {
+        (rows, cols)
+        for rows, cols in sizes
+        if not any(rows <= r and cols <= c and (rows, cols) != (r, c) for r, c in sizes)
+    }
+
+
+def _check_options(
+    num_targets: int, min_context: int, **ranges: tuple[float, float]
+) -> None:
+    """Raise a ValueError for an option of :func:`multiblock_ids` that is none."""
+    check_at_least('num_targets', num_targets, 1)
+    check_at_least('min_context', min_context, 1)
+    for name, value in ranges.items():
+        if not isinstance(value, Sequence) or len(value) != 2:
+            raise ValueError(f'{name} must be a pair (low, high), got {value!r}')
+        low, high = value
+        if not 0 < low <= high < math.inf or ('scale' in name and high > 1):
+            most = ' up to 1' if 'scale' in name else ''
+            raise ValueError(
+                f'{name} must be an ascending range above 0{most}, got {value!r}'
+            )
+
+
+def _draw(
+    batch_size: int,
+    num_targets: int,
+    grid_size: GridSize,
+    target: GridSize,
+    context: GridSize,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, Tensor]:
+    """Places of targets, (B, T, 2), and what they leave of a context, (B, N) bool."""
+    corners = _corners(batch_size, num_targets, grid_size, target, generator)
+    hidden = _cover(corners, grid_size, target).any(1)  # (B, N)
+    place = _corners(batch_size, 1, grid_size, context, generator)
+    return corners, _cover(place, grid_size, context)[:, 0] & ~hidden
 
 
 def _corners(

@@ -22,6 +22,7 @@ from mmpospretrain.registry import MODELS
 
 from ..backbones.position_vit import check_position_embedding
 from ..positions import BlockIds, gather_blocks, gather_tokens, multiblock_ids
+from ..positions.masking import check_multiblock
 from .teacher_student import TeacherStudent
 
 
@@ -52,17 +53,18 @@ class IJEPA(TeacherStudent):
         backbone: Config of a :class:`PositionViT` without a [CLS] token.
         neck: Config of a :class:`LatentPredictor`; it learns the grid and the width of
             the backbone from here.
-        num_targets: T.
+        num_targets: T, at least 1.
         target_scale: Range of a target's share of the image.
-        target_aspect: Range of a target's height over its width.
+        target_aspect: Range of a target's height over its width, as far as the grid has
+            room.
         context_scale: Range of the context block's share of the image, before the
             targets are taken out.
-        min_context: At least so many patches remain as context.
+        min_context: At least so many patches remain as context; at least 1.
         **kwargs: ``data_preprocessor`` and ``init_cfg``, as everywhere in MMPretrain.
 
     Raises:
-        ValueError: If the backbone has a [CLS] token or no position embedding, or the
-            blocks are impossible on its grid.
+        ValueError: If the backbone has a [CLS] token or no position embedding, or not
+            every batch would find its blocks on the grid (:func:`check_multiblock`).
     """
 
     def __init__(
@@ -98,22 +100,7 @@ class IJEPA(TeacherStudent):
             min_context=min_context,
         )
         self.shared_seed: int | None = None  # StepSeedHook sets it
-        self._check_blocks()
-
-    def _check_blocks(self) -> None:
-        """Try a draw and the worst ones: what is impossible should be known now."""
-        (_, largest), (smallest, _) = (
-            self.blocks[name] for name in ('target_scale', 'context_scale')
-        )
-        worst = dict(target_scale=(largest,) * 2, context_scale=(smallest,) * 2)
-        aspects = (dict(target_aspect=(x,) * 2) for x in self.blocks['target_aspect'])
-        for blocks in ({}, *({**worst, **aspect} for aspect in aspects)):
-            multiblock_ids(
-                1,
-                self.backbone.grid_size,
-                **{**self.blocks, **blocks},
-                generator=torch.Generator().manual_seed(0),
-            )
+        check_multiblock(backbone.grid_size, **self.blocks)
 
     def loss(
         self, inputs: Tensor, data_samples: list[DataSample] | None = None
