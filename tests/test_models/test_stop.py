@@ -233,6 +233,11 @@ def test_low_resolution(mode):
         torch.testing.assert_close(model.downscale(x, 2), resized)
 
 
+def test_small_targets_are_fine_at_full_resolution(images):
+    model = build(target_scale=(0.02, 0.02))
+    assert model(images, mode='loss')['loss'].isfinite()
+
+
 @pytest.mark.parametrize(
     ('neck', 'kwargs', 'message'),
     [
@@ -241,6 +246,19 @@ def test_low_resolution(mode):
         (dict(noise_on='all'), {}, "noise_on must be one of .*'both'.*, got 'all'"),
         (dict(covariance='diagonal'), {}, "covariance must be one of .* 'diagonal'"),
         ({}, dict(low_resolution='mean'), "low_resolution must be .* got 'mean'"),
+        ({}, dict(l1_weight=-1), 'l1_weight must be at least 0, got -1'),
+        ({}, dict(l1_weight=math.nan), 'l1_weight must be at least 0, got nan'),
+        ({}, dict(num_targets=-1), 'num_targets must be at least 1, got -1'),
+        (
+            {},
+            dict(low_resolution='max', target_aspect=(0.1, 1.0)),
+            r"low_resolution='max' needs targets of 2x2 .* \(1, 8\) with target_scale=",
+        ),
+        (
+            {},
+            dict(low_resolution='bilinear', target_scale=(0.04, 0.2)),
+            r'get \(\d, \d\) with target_scale=\(0.04, 0.2\) and target_aspect=\(0.75,',
+        ),
     ],
 )
 def test_bad_options(neck, kwargs, message):

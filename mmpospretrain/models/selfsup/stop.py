@@ -14,6 +14,7 @@ from mmpospretrain.registry import MODELS
 
 from ..necks.latent_predictor import LatentPredictor
 from ..positions import BlockIds, correlated_noise
+from ..positions.masking import block_size
 from .ijepa import IJEPA
 
 NOISE_ON = {'none': '', 'masked': 'm', 'context': 'c', 'both': 'mc'}
@@ -73,6 +74,10 @@ class StoP(IJEPA):
         low_resolution: ``'bilinear'`` or ``'max'`` adds the loss between predictions
             and targets that are both downscaled by 2 within their block (Tab. 8).
         **kwargs: As for :class:`IJEPA`.
+
+    Raises:
+        ValueError: If an option is out of range, or a target may be too small to be
+            downscaled.
     """
 
     def __init__(
@@ -80,8 +85,18 @@ class StoP(IJEPA):
     ) -> None:
         super().__init__(**kwargs)
         check_choice('low_resolution', low_resolution, LOW_RESOLUTIONS)
+        check_at_least('l1_weight', l1_weight, 0)
         self.l1_weight = l1_weight
         self.downscale = LOW_RESOLUTIONS[low_resolution]
+        scale, aspects = (self.blocks[x] for x in ('target_scale', 'target_aspect'))
+        grid_size = self.backbone.grid_size
+        sizes = [block_size(grid_size, scale[0], aspect) for aspect in aspects]
+        if self.downscale and min(map(min, sizes)) < 2:
+            raise ValueError(
+                f'{low_resolution=} needs targets of 2x2 patches or more, and may get '
+                f'{min(sizes, key=min)} with target_scale={scale} and target_aspect='
+                f'{aspects}: raise the one, or bring the other closer to 1'
+            )
 
     def compare(self, predictions: Tensor, targets: Tensor, ids: BlockIds) -> dict:
         """As :class:`IJEPA`, with the terms of the ablations added."""
