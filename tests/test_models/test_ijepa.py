@@ -1,14 +1,18 @@
 """I-JEPA: golden values, properties, bad input."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmpretrain.registry import MODELS
 
 from mmpospretrain.models import IJEPA
 from mmpospretrain.models.positions import BlockIds
 from mmpospretrain.models.selfsup.ijepa import feature_std
 
+CONFIG = Path(__file__).parents[2] / 'configs/_base_/models/ijepa_vit-base-p16.py'
 GRID = ROWS, COLS = 6, 8
 BACKBONE = dict(
     type='mmpospretrain.PositionViT',
@@ -146,10 +150,6 @@ def test_feature_std():
     assert feature_std(torch.ones(4, 7, 3)) == 0
 
 
-def test_logged(images):
-    losses = build()(images, mode='loss')
-    assert losses.keys() == {'loss', 'target_std'}
-    assert 0 < losses['target_std'] <= 1
 def test_feature_std_is_that_of_images_not_of_places():
     places = torch.randn(1, 7, 3, generator=torch.Generator().manual_seed(0))
     assert feature_std(places.expand(4, -1, -1)) == 0
@@ -171,6 +171,10 @@ def test_a_teacher_blind_to_content_is_seen(images):
     assert model(images, mode='loss')['target_std'] < 1e-5
 
 
+def test_logged(images):
+    losses = build()(images, mode='loss')
+    assert losses.keys() == {'loss', 'target_std'}
+    assert 0 < losses['target_std'] <= 1
 
 
 def test_block_ids_travel_together():
@@ -193,13 +197,13 @@ def test_block_ids_travel_together():
             '4 targets of 6x8 patches leave .* lower min_context, num_targets or',
         ),
         (dict(target_scale=(0.3, 0.2)), 'target_scale must be an ascending range'),
+        (dict(num_targets=0), 'num_targets must be at least 1, got 0'),
+        (dict(min_context=0), 'min_context must be at least 1, got 0'),
+        (dict(target_scale=0.2), r'target_scale must be a pair \(low, high\), got 0.2'),
         (dict(neck=dict(NECK, depth=0)), 'depth must be at least 1, got 0'),
         (dict(neck=dict(NECK, num_heads=5)), 'num_heads 5 does not divide .* 24'),
     ],
 )
-        (dict(num_targets=0), 'num_targets must be at least 1, got 0'),
-        (dict(min_context=0), 'min_context must be at least 1, got 0'),
-        (dict(target_scale=0.2), r'target_scale must be a pair \(low, high\), got 0.2'),
 def test_bad_options(kwargs, message):
     with pytest.raises(ValueError, match=message):
         build(**kwargs)
@@ -225,3 +229,29 @@ def test_ranks_agree_on_sizes_and_not_on_places():
         places.append(torch.equal(one.targets, other.targets))
     assert len(set(sizes)) > 1
     assert not all(places)
+
+
+def test_what_init_cfg_reaches():
+    """As the base config says: not the FFNs and the patches of the backbone."""
+    cfg = Config.fromfile(CONFIG).model
+    model = build(
+        init_cfg=cfg.init_cfg,
+        backbone=dict(BACKBONE, arch=dict(BACKBONE['arch'], embed_dims=128)),
+        neck=dict(NECK, embed_dims=96),
+    )
+    xavier = {  # √(2 / (inputs + outputs))
+        'backbone.layers.0.ffn.layers.0.0.weight': (2 / (128 + 64)) ** 0.5,
+        'backbone.layers.1.ffn.layers.1.weight': (2 / (64 + 128)) ** 0.5,
+        'backbone.patch_embed.projection.weight': (2 / (3 * 16**2 + 128)) ** 0.5,
+    }
+    reached = (
+        'backbone.layers.0.attn.qkv.weight',
+        'backbone.layers.1.attn.proj.weight',
+        'neck.embed.weight',
+        'neck.layers.0.attn.qkv.weight',
+        'neck.layers.1.ffn.layers.0.0.weight',
+        'neck.predict.weight',
+    )
+    weights = model.state_dict()
+    for name, std in {**xavier, **dict.fromkeys(reached, 0.02)}.items():
+        assert weights[name].std().item() == pytest.approx(std, rel=0.05), name
