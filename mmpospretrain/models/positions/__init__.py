@@ -10,6 +10,7 @@ from .grid import (
 )
 from .masking import (
     BlockIds,
+    check_multiblock,
     gather_blocks,
     gather_tokens,
     multiblock_ids,
@@ -28,6 +29,7 @@ __all__ = [
     'PositionField',
     'RelativePositionBias',
     'box_mask',
+    'check_multiblock',
     'correlated_noise',
     'cross_mask',
     'draw_scales',

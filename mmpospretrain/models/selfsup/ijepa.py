@@ -21,8 +21,13 @@ from torch.nn import functional as F
 from mmpospretrain.registry import MODELS
 
 from ..backbones.position_vit import check_position_embedding
-from ..positions import BlockIds, gather_blocks, gather_tokens, multiblock_ids
-from ..positions.masking import check_multiblock
+from ..positions import (
+    BlockIds,
+    check_multiblock,
+    gather_blocks,
+    gather_tokens,
+    multiblock_ids,
+)
 from .teacher_student import TeacherStudent
 
 

@@ -1,8 +1,7 @@
 """StoP: I-JEPA that is told only roughly where its targets are.
 
-Bar et al., ICML 2024. A target's position becomes random, ``ψ̂ ~ N(ψ, σ·A·Aᵀ)``, with
-A the matrix that also brings the context into the predictor: who shrinks the noise
-shrinks the context too (Sec. 3.2).
+Bar et al., ICML 2024. A target's position becomes random, ``ψ̂ ~ N(ψ, σ·A·Aᵀ)``. A also
+brings in the context: who shrinks the noise shrinks that, too (Sec. 3.2).
 """
 
 import torch
@@ -14,11 +13,10 @@ from mmpospretrain.registry import MODELS
 
 from ..necks.latent_predictor import LatentPredictor
 from ..positions import BlockIds, correlated_noise
-from ..positions.masking import block_size
 from .ijepa import IJEPA
 
 NOISE_ON = {'none': '', 'masked': 'm', 'context': 'c', 'both': 'mc'}
-LOW_RESOLUTIONS = {None: None, 'bilinear': F.avg_pool2d, 'max': F.max_pool2d}  # by 2
+LOW_RESOLUTIONS = dict(bilinear=F.adaptive_avg_pool2d, max=F.adaptive_max_pool2d)
 
 
 @MODELS.register_module()
@@ -27,8 +25,7 @@ class StochasticPredictor(LatentPredictor):
 
     Args:
         sigma: σ, the variance of the noise before A (the released code: ``.25²``).
-        noise_on: Tokens that get noise: ``'masked'``, ``'context'``, ``'both'`` or
-            ``'none'`` (Tab. 7).
+        noise_on: ``'masked'``, ``'context'``, ``'both'`` or ``'none'`` get it (Tab. 7).
         covariance: ``'learned'``, σ·A·Aᵀ, or ``'fixed'``, σ·I (Fig. 3).
         **kwargs: As for :class:`LatentPredictor`.
     """
@@ -72,31 +69,18 @@ class StoP(IJEPA):
     Args:
         l1_weight: Weight of mean |A|; with ``noise_on='none'``, that of Sec. 4.3.
         low_resolution: ``'bilinear'`` or ``'max'`` adds the loss between predictions
-            and targets that are both downscaled by 2 within their block (Tab. 8).
+            and targets that are halved within their block, to 1 at least (Tab. 8).
         **kwargs: As for :class:`IJEPA`.
-
-    Raises:
-        ValueError: If an option is out of range, or a target may be too small to be
-            downscaled.
     """
 
     def __init__(
         self, l1_weight: float = 0.0, low_resolution: str | None = None, **kwargs
     ) -> None:
         super().__init__(**kwargs)
-        check_choice('low_resolution', low_resolution, LOW_RESOLUTIONS)
+        check_choice('low_resolution', low_resolution, (None, *LOW_RESOLUTIONS))
         check_at_least('l1_weight', l1_weight, 0)
         self.l1_weight = l1_weight
-        self.downscale = LOW_RESOLUTIONS[low_resolution]
-        scale, aspects = (self.blocks[x] for x in ('target_scale', 'target_aspect'))
-        grid_size = self.backbone.grid_size
-        sizes = [block_size(grid_size, scale[0], aspect) for aspect in aspects]
-        if self.downscale and min(map(min, sizes)) < 2:
-            raise ValueError(
-                f'{low_resolution=} needs targets of 2x2 patches or more, and may get '
-                f'{min(sizes, key=min)} with target_scale={scale} and target_aspect='
-                f'{aspects}: raise the one, or bring the other closer to 1'
-            )
+        self.downscale = LOW_RESOLUTIONS.get(low_resolution)
 
     def compare(self, predictions: Tensor, targets: Tensor, ids: BlockIds) -> dict:
         """As :class:`IJEPA`, with the terms of the ablations added."""
@@ -108,7 +92,8 @@ class StoP(IJEPA):
             result['loss_l1'] = self.l1_weight * matrix.abs().mean()
         if self.downscale:
             low = (x.flatten(0, 1).mT for x in (predictions, targets))  # (B·T, D, K)
-            low = (self.downscale(x.unflatten(2, ids.target_size), 2) for x in low)
+            half = [max(side // 2, 1) for side in ids.target_size]
+            low = (self.downscale(x.unflatten(2, ids.target_size), half) for x in low)
             result['loss_low'] = F.smooth_l1_loss(*low)
         norms = dict(norm_A=matrix.norm(), norm_mask_token=self.neck.mask_token.norm())
         return result | {name: norm.detach() for name, norm in norms.items()}
