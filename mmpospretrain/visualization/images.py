@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checks import check_at_least
 from ..datasets import read_image
 from ..datasets.image_source import EXTENSIONS
 
@@ -12,9 +13,15 @@ from ..datasets.image_source import EXTENSIONS
 def find_images(sources: list[Path], limit: int) -> list[Path]:
     """Image files, and those in folders, in order.
 
+    Args:
+        sources: Image files and folders.
+        limit: At most so many, ``--num-images`` of the tools.
+
     Raises:
         FileNotFoundError: If there is nothing at a source, or no image at all.
+        ValueError: If the limit is below 1.
     """
+    check_at_least('--num-images', limit, 1)
     images = []
     for source in sources:
         if source.is_dir():
