@@ -1,7 +1,7 @@
 """Images of all kinds. PhotoShapes is a program of its own: see photoshapes.py."""
 
 from .cifar import CIFAR10, CIFAR100
-from .image_folder import ImageFolder, read_image
+from .image_folder import BrokenImagesError, ImageFolder, read_image
 from .image_source import resolve_image_source
 from .stanford_cars import StanfordCars
 from .tiny_imagenet import TinyImageNet
@@ -10,6 +10,7 @@ from .transforms import CropWithBox, MultiCrop, collate_views
 __all__ = [
     'CIFAR10',
     'CIFAR100',
+    'BrokenImagesError',
     'CropWithBox',
     'ImageFolder',
     'MultiCrop',

@@ -23,6 +23,14 @@ from mmpospretrain.datasets.image_source import (
 from mmpospretrain.registry import DATASETS
 
 
+class BrokenImagesError(RuntimeError):
+    """More images cannot be read than ``max_broken_share`` of their data set allows."""
+
+    def __str__(self) -> str:
+        """The message alone; a worker of a DataLoader puts its traceback before it."""
+        return super().__str__().rpartition(f'{type(self).__name__}: ')[2].rstrip()
+
+
 @DATASETS.register_module()
 class ImageFolder(CustomDataset):
     """MMPretrain's ``CustomDataset`` for images nobody has looked through.
@@ -35,8 +43,9 @@ class ImageFolder(CustomDataset):
     noticed whatever pipeline follows; a ``LoadImageFromFile`` at the head of
     ``pipeline``, as in MMPretrain's configs, is left out. If reading or decoding a file
     fails, the image is broken: it is logged once and never opened again, and the next
-    readable image takes its place without drawing a random number. An error in the
-    transforms is no fault of the image and is raised.
+    readable image takes its place without drawing a random number; ``sample_idx`` is
+    that of the image that is read. An error in the transforms is no fault of the image
+    and is raised.
 
     Args:
         with_label (bool): Whether samples carry ``gt_label``. Defaults to False.
@@ -51,7 +60,7 @@ class ImageFolder(CustomDataset):
 
     Raises:
         FileNotFoundError: If the folder or the list file does not exist.
-        RuntimeError: While reading, if more images are broken than allowed.
+        BrokenImagesError: While reading, if more images are broken than allowed.
         ValueError: If there is no image, or an argument is out of range.
     """
 
@@ -165,11 +174,11 @@ class ImageFolder(CustomDataset):
         broken = self._broken.nonzero().flatten().tolist()
         paths = [self.get_data_info(idx)['img_path'] for idx in broken[:5]]
         more = ', …' if len(broken) > len(paths) else ''
-        raise RuntimeError(
+        raise BrokenImagesError(
             f'{len(broken)} of {len(self)} images cannot be read, found so far; the '
             f'limit is {self.max_broken_share:.2%}: {", ".join(paths)}{more}. Mend or '
             'remove them (the log has the reasons), or raise max_broken_share of the '
-            'dataset, for example --cfg-options '
+            'data set, in training by --cfg-options '
             'train_dataloader.dataset.max_broken_share=0.1'
         )
 

@@ -8,6 +8,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mmpospretrain.datasets import (
+    BrokenImagesError,
     ImageFolder,
     image_folder,
     read_image,
@@ -237,6 +238,23 @@ class TestBrokenImages:
         dataset = ImageFolder(data_root=str(tmp_path), pipeline=[get_tone])
         (tmp_path / '002.png').unlink()
         assert list(dataset) == [0, 1, 0]
+
+    def test_a_replacement_keeps_its_own_number(self, tmp_path):
+        break_images(save_images(tmp_path, 3), 1)
+        dataset = ImageFolder(data_root=str(tmp_path))
+        assert [sample['sample_idx'] for sample in dataset] == [0, 2, 2]
+
+    @pytest.mark.parametrize('workers', [0, 1])
+    def test_the_error_is_one_line(self, tmp_path, workers):
+        """Also from a worker, where PyTorch puts its traceback before the message."""
+        break_images(save_images(tmp_path, 6), 2, 4)
+        dataset = ImageFolder(data_root=str(tmp_path), pipeline=[get_tone])
+        with pytest.raises(BrokenImagesError) as error:
+            list(DataLoader(dataset, num_workers=workers))
+        message = str(error.value)
+        assert message.startswith('2 of 6 images cannot be read')
+        assert 'raise max_broken_share of the data set, in training by --' in message
+        assert '\n' not in message
 
     def test_logged_once_and_opened_once(self, tmp_path, log_file, monkeypatch):
         break_images(save_images(tmp_path, 4), 1)
