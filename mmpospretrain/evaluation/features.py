@@ -8,16 +8,19 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 import numpy as np
 import torch
 from mmengine.dataset import default_collate
+from mmpretrain.datasets import BaseDataset
 from mmpretrain.models import VisionTransformer
 from rich.progress import track
 from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
+from mmpospretrain.checks import check_at_least
 from mmpospretrain.datasets import ImageFolder
 from mmpospretrain.models import PositionViT
 from mmpospretrain.zoo.loading import compare_weights
@@ -72,23 +75,32 @@ def frozen_encoder(backbone: nn.Module) -> PositionViT:
 def extract_features(
     backbone: PositionViT,
     preprocessor: nn.Module,
-    dataset: ImageFolder,
+    dataset: Dataset,
     layers: Sequence[int],
     batch_size: int = 64,
     num_workers: int = 2,
     title: str | None = None,
 ) -> Features:
-    """Features of all images of a data set.
+    """Features of all images of a data set that can be read.
+
+    What a data set puts in the place of another image is left out: it would count
+    twice, and could stand on both sides of a split.
 
     Args:
         backbone: Left in the mode that it was in.
         preprocessor: Normalises; on the device of the backbone.
-        dataset: With labels.
+        dataset: With labels; its pipeline ends with ``PackInputs``.
         layers: Their numbers from 0, ascending; -1 is what goes into the first, patch
             embeddings with their positions.
         batch_size: Images at once.
         num_workers: Processes that read images.
         title: Of a progress bar; none without.
+
+    Returns:
+        M images in the order of the data set.
+
+    Raises:
+        BrokenImagesError: If more are broken than the data set allows.
     """
     # PyTorch's own: MMEngine's samplers share images among processes, and here one
     # process may be at work alone.
@@ -100,17 +112,19 @@ def extract_features(
     )
     training = backbone.training
     backbone.eval()
-    values, labels = [], []
+    values, samples = [], []
     try:
         for batch in track(loader, title, transient=True, disable=title is None):
             batch = preprocessor(batch)
             with torch.no_grad():
                 features = _pooled(backbone, batch['inputs'], layers)
             values.append(torch.stack(features, dim=1).float().cpu().numpy())
-            labels += [int(sample.gt_label) for sample in batch['data_samples']]
+            samples += batch['data_samples']
     finally:
         backbone.train(training)
-    return Features(np.concatenate(values), np.array(labels))
+    labels = np.array([int(sample.gt_label) for sample in samples])
+    read = [s.get('sample_idx', index) == index for index, s in enumerate(samples)]
+    return Features(np.concatenate(values)[read], labels[read])
 
 
 def _pooled(
@@ -126,7 +140,10 @@ def _pooled(
 
 
 def labelled_images(
-    source: Path, pipeline: list[dict], like: ImageFolder | None = None
+    source: Path,
+    pipeline: list[dict],
+    like: ImageFolder | None = None,
+    max_broken_share: float = 0.01,
 ) -> ImageFolder:
     """A labelled data set.
 
@@ -136,10 +153,11 @@ def labelled_images(
             one above.
         pipeline: Transforms of an image that is read, to packed inputs.
         like: Data set whose classes this one must have.
+        max_broken_share: As of :class:`ImageFolder`.
 
     Raises:
         FileNotFoundError: If there is no such source, or no image in it.
-        ValueError: If the classes differ.
+        ValueError: If the classes differ, or a label is negative.
     """
     if source.is_file():
         lines = source.read_text(encoding='utf-8').splitlines()
@@ -163,24 +181,49 @@ def labelled_images(
             )
     else:
         raise FileNotFoundError(f'there is no folder or file {str(source)!r}')
-    dataset = ImageFolder(**where, with_label=True, pipeline=pipeline)
-    if like and dataset.CLASSES and like.CLASSES and dataset.CLASSES != like.CLASSES:
-        differing = sorted({*dataset.CLASSES} ^ {*like.CLASSES})
-        raise ValueError(
-            f'{source} has other classes than the training images; only one has '
-            f'{", ".join(differing[:5])}'
-        )
-    if like and (unknown := {*labels_of(dataset)} - {*labels_of(like)}):
-        raise ValueError(
-            f'{source} has labels that no training image has: {sorted(unknown)[:5]}; a '
-            'list numbers the classes as their folders do, in alphabetical order'
-        )
+    dataset = ImageFolder(
+        **where, with_label=True, pipeline=pipeline, max_broken_share=max_broken_share
+    )
+    check_at_least(f'every label in {source}', min(labels_of(dataset)), 0)
+    if like:
+        check_same_classes(like, dataset, str(source))
     return dataset
 
 
-def labels_of(dataset: ImageFolder) -> list[int]:
-    """The labels of all images, without reading them."""
-    return [int(dataset.get_data_info(i)['gt_label']) for i in range(len(dataset))]
+def check_same_classes(train: BaseDataset, val: BaseDataset, name: str) -> None:
+    """Raise a ValueError unless what is classified has the classes of the training.
+
+    Args:
+        train: Data set with labels; its folders, if any, name its classes.
+        val: Likewise.
+        name: Of ``val``, for errors.
+    """
+    if val.CLASSES and train.CLASSES and val.CLASSES != train.CLASSES:
+        differing = sorted({*val.CLASSES} ^ {*train.CLASSES})
+        raise ValueError(
+            f'{name} has other classes than the training images; only one has '
+            f'{", ".join(differing[:5])}'
+        )
+    if unknown := {*labels_of(val)} - {*labels_of(train)}:
+        raise ValueError(
+            f'{name} has labels that no training image has: {sorted(unknown)[:5]}; a '
+            'list numbers the classes as their folders do, in alphabetical order'
+        )
+
+
+def labels_of(dataset: BaseDataset) -> list[int]:
+    """The labels of all images, without reading them.
+
+    Raises:
+        ValueError: If an image has none.
+    """
+    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+    if unlabelled := [info for info in infos if 'gt_label' not in info]:
+        raise ValueError(
+            f'{unlabelled[0].get("img_path", "an image")} has no label: give the data '
+            f'set, {type(dataset).__name__}, with_label=True'
+        )
+    return [int(info['gt_label']) for info in infos]
 
 
 class FeatureCache:
@@ -198,10 +241,9 @@ class FeatureCache:
     def path(self, dataset: ImageFolder, layers: Sequence[int]) -> Path:
         """The file for a data set: its images by path, size and time, its labels."""
         samples = [dataset.get_data_info(index) for index in range(len(dataset))]
-        stats = [Path(sample['img_path']).stat() for sample in samples]
         images = [
-            (sample['img_path'], int(sample['gt_label']), stat.st_size, stat.st_mtime)
-            for sample, stat in zip(samples, stats, strict=True)
+            (sample['img_path'], int(sample['gt_label']), *_state(sample['img_path']))
+            for sample in samples
         ]
         text = json.dumps([self.facts, list(layers), images], default=str)
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -214,8 +256,17 @@ class FeatureCache:
         return Features(**load_file(path))
 
     def save(self, path: Path, features: Features) -> None:
-        """Write, aside at first."""
+        """Write, aside at first, where no other process writes."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix('.part')
+        part = path.with_suffix(f'.{uuid4().hex}.part')
         save_file(features._asdict(), part)
         part.replace(path)
+
+
+def _state(path: str) -> tuple[float, ...]:
+    """Size and time of a file; empty if it can't be looked at, and so not be read."""
+    try:
+        stat = Path(path).stat()
+    except OSError:
+        return ()
+    return stat.st_size, stat.st_mtime

@@ -15,7 +15,7 @@ from mmpospretrain.checks import check_at_least
 from .features import Features
 
 TEMPERATURE = 0.07  # of the votes of neighbours, as DINO's
-INVERSE_STRENGTHS = np.logspace(-5, 1, 7)  # C, the larger the weaker
+INVERSE_STRENGTHS = [10.0**power for power in range(-5, 2)]  # C, the larger the weaker
 HELD_OUT = 0.2  # of the training set, to choose among them
 
 
@@ -27,6 +27,11 @@ class Probe(NamedTuple):
     strength: float
     """C that was chosen, scikit-learn's inverse regularisation."""
 
+    @property
+    def at_edge(self) -> bool:
+        """Whether C is the first or the last of those tried: others may be better."""
+        return self.strength in (INVERSE_STRENGTHS[0], INVERSE_STRENGTHS[-1])
+
 
 def knn_accuracy(train: Features, val: Features, k: int = 20) -> float:
     """Top-1 accuracy in percent of the k nearest by cosine, weighted by exp(cos / τ).
@@ -34,11 +39,7 @@ def knn_accuracy(train: Features, val: Features, k: int = 20) -> float:
     Raises:
         ValueError: If there are fewer than ``k`` images to be near to.
     """
-    check_at_least('k', k, 1)
-    if k > len(train.labels):
-        raise ValueError(
-            f'{k} neighbours among {len(train.labels)} training images: ask for fewer'
-        )
+    check_neighbours('k', k, len(train.labels))
     # The largest weight is 1: exp(1 / τ) is beyond half of what float32 holds.
     classifier = KNeighborsClassifier(
         k, metric='cosine', weights=lambda distance: np.exp(-distance / TEMPERATURE)
@@ -61,12 +62,7 @@ def linear_probe(train: Features, val: Features, seed: int = 0) -> Probe:
     Raises:
         ValueError: If a class has a single training image.
     """
-    label, count = min(Counter(train.labels.tolist()).items(), key=lambda x: x[1])
-    if count < 2:
-        raise ValueError(
-            f'class {label} has a single training image, and choosing the '
-            'regularisation needs two of each: ask for more labels'
-        )
+    check_two_of_each(train.labels)
     held_out = max(round(HELD_OUT * len(train.labels)), len({*train.labels.tolist()}))
     split = StratifiedShuffleSplit(1, test_size=held_out, random_state=seed)
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
@@ -75,6 +71,29 @@ def linear_probe(train: Features, val: Features, seed: int = 0) -> Probe:
     search.fit(train.flat(), train.labels)
     accuracy = 100 * float(search.score(val.flat(), val.labels))
     return Probe(accuracy, float(search.best_params_[name]))
+
+
+def check_neighbours(name: str, k: int, images: int) -> None:
+    """Raise a ValueError unless there are as many images as neighbours to ask for."""
+    check_at_least(name, k, 1)
+    if k > images:
+        raise ValueError(
+            f'{k} neighbours among {images} training images: ask for fewer'
+        )
+
+
+def check_two_of_each(labels: np.ndarray) -> None:
+    """Raise a ValueError unless each class can be split: one to learn from, one aside.
+
+    Args:
+        labels: Of all training images, (M,).
+    """
+    label, count = min(Counter(labels.tolist()).items(), key=lambda x: x[1])
+    if count < 2:
+        raise ValueError(
+            f'class {label} has a single training image, and choosing the '
+            'regularisation needs two of each: ask for more labels'
+        )
 
 
 def choose_labels(labels: np.ndarray, wanted: str, seed: int = 0) -> np.ndarray:
@@ -93,7 +112,7 @@ def choose_labels(labels: np.ndarray, wanted: str, seed: int = 0) -> np.ndarray:
     try:
         share = float(wanted[:-1]) / 100 if wanted.endswith('%') else None
         count = int(wanted) if share is None else round(share * total)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter of 'inf%'
         raise ValueError(
             f"labels are a number or a percentage such as '1%', got {wanted!r}"
         ) from None

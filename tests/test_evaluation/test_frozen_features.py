@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from mmpretrain.models import (
 )
 from PIL import Image
 
+from mmpospretrain.datasets import BrokenImagesError, ImageFolder
+from mmpospretrain.evaluation import features as features_module
 from mmpospretrain.evaluation.features import (
     FeatureCache,
     Features,
@@ -22,7 +25,14 @@ from mmpospretrain.evaluation.features import (
     labelled_images,
     labels_of,
 )
-from mmpospretrain.evaluation.frozen import choose_labels, knn_accuracy, linear_probe
+from mmpospretrain.evaluation.frozen import (
+    Probe,
+    check_neighbours,
+    check_two_of_each,
+    choose_labels,
+    knn_accuracy,
+    linear_probe,
+)
 from mmpospretrain.models import PositionViT
 
 PIPELINE = [dict(type='PackInputs')]
@@ -122,6 +132,26 @@ def test_extract_features_keeps_order_and_mode(backbone, folder):
     np.testing.assert_allclose(features.values[4, 0], expected.detach()[0], atol=1e-5)
 
 
+@pytest.mark.parametrize('workers', [0, 1])
+def test_broken_images_are_left_out(backbone, folder, workers):
+    """Its neighbour does not count twice."""
+    preprocessor = SelfSupDataPreprocessor(mean=[128.0] * 3, std=[64.0] * 3)
+
+    def extract(share):
+        dataset = labelled_images(folder, PIPELINE, max_broken_share=share)
+        options = dict(batch_size=2, num_workers=workers)
+        return extract_features(backbone, preprocessor, dataset, [2], **options)
+
+    whole = extract(0)
+    for broken, kept in (('a/1.png', [0, 2, 3, 4]), ('b/1.png', [0, 2, 3])):
+        (folder / broken).write_bytes(b'no image')
+        features = extract(1)
+        assert features.labels.tolist() == whole.labels[kept].tolist()
+        np.testing.assert_allclose(features.values, whole.values[kept], atol=1e-6)
+    with pytest.raises(BrokenImagesError, match='2 of 5 images'):
+        extract(0.3)
+
+
 def test_labelled_images_from_a_list(folder, tmp_path):
     lists = tmp_path / 'lists'
     lists.mkdir()
@@ -154,6 +184,17 @@ def test_labelled_images_errors(folder, tmp_path):
         labelled_images(tmp_path / 'list.txt', PIPELINE, like=train)
 
 
+def test_labels_that_are_none(folder, tmp_path):
+    (tmp_path / 'list.txt').write_text('images/a/0.png 0\nimages/a/1.png -1\n')
+    message = r'every label in .*list\.txt must be at least 0, got -1'
+    with pytest.raises(ValueError, match=message):
+        labelled_images(tmp_path / 'list.txt', PIPELINE)
+    unlabelled = ImageFolder(data_root=str(folder))
+    message = r'a/0\.png has no label: give the data set, ImageFolder, with_label=True'
+    with pytest.raises(ValueError, match=message):
+        labels_of(unlabelled)
+
+
 def test_a_list_to_train_on_and_folders_to_validate_with(folder, tmp_path):
     (tmp_path / 'list.txt').write_text('images/a/0.png 0\nimages/b/0.png 1\n')
     train = labelled_images(tmp_path / 'list.txt', PIPELINE)
@@ -183,6 +224,31 @@ def test_cache_knows_what_features_depend_on(folder, tmp_path):
     os.utime(folder / 'a/0.png', (0, 0))
     others.append(cache.path(dataset, [2]))
     assert len({path, *others}) == 5
+
+
+def test_cache_of_a_missing_file(folder, tmp_path):
+    """It is left out as a broken one is, until it is there."""
+    (tmp_path / 'list.txt').write_text('images/a/0.png 0\nimages/a/9.png 0\n')
+    dataset = labelled_images(tmp_path / 'list.txt', PIPELINE)
+    cache = FeatureCache(tmp_path / 'cache', {})
+    path = cache.path(dataset, [2])
+    shutil.copy(folder / 'a/0.png', folder / 'a/9.png')
+    assert cache.path(dataset, [2]) != path
+
+
+def test_processes_write_different_files(tmp_path, monkeypatch):
+    names = []
+    save = features_module.save_file
+    monkeypatch.setattr(
+        features_module,
+        'save_file',
+        lambda values, path: (names.append(path), save(values, path)),
+    )
+    features = Features(np.ones((2, 1, 4), np.float32), np.arange(2))
+    for _ in range(2):
+        FeatureCache(tmp_path, {}).save(tmp_path / 'a.safetensors', features)
+    assert len({*names, tmp_path / 'a.safetensors'}) == 3
+    assert [*tmp_path.iterdir()] == [tmp_path / 'a.safetensors']
 
 
 def gaussians(count, shift, seed):
@@ -218,6 +284,8 @@ def test_knn_by_hand():
     for k, message in ((6, '6 neighbours among 5 training images'), (0, 'k must be')):
         with pytest.raises(ValueError, match=message):
             knn_accuracy(train, right, k=k)
+        with pytest.raises(ValueError, match=message):
+            check_neighbours('k', k, 5)
 
 
 def test_linear_probe_separates_what_is_separable():
@@ -225,6 +293,31 @@ def test_linear_probe_separates_what_is_separable():
     assert probe.accuracy == 100
     blind = linear_probe(gaussians(200, 0, 0), gaussians(400, 0, 1))
     assert abs(blind.accuracy - 25) < 4 * 100 * math.sqrt(0.25 * 0.75 / 400)
+
+
+def test_linear_probe_takes_units_as_equal():
+    """Standardised by hand beforehand, or in units of any size: the same answers."""
+    train, val = gaussians(60, 1, 0), gaussians(400, 1, 1)
+    mean, std = train.values.mean(0), train.values.std(0)
+    units = np.logspace(-4, 4, 8, dtype=np.float32)
+    probes = {
+        linear_probe(*(f._replace(values=change(f.values)) for f in (train, val)))
+        for change in (
+            lambda values: values,
+            lambda values: (values - mean) / std,
+            lambda values: values * units,
+        )
+    }
+    assert len(probes) == 1
+    assert probes.pop().accuracy > 35
+
+
+def test_edge_of_the_grid():
+    """Where nothing is to be learned, or everything at once, it is at an end."""
+    assert Probe(50, 10.0).at_edge
+    assert Probe(50, 1e-5).at_edge
+    assert not Probe(50, 0.1).at_edge
+    assert linear_probe(gaussians(60, 12, 0), gaussians(40, 12, 1)).at_edge
 
 
 def test_linear_probe_never_chooses_by_the_validation_set():
@@ -243,6 +336,8 @@ def test_linear_probe_of_a_single_image():
     rare = gaussians(16, 2, 0)._replace(labels=np.array([0, 1, 2] * 5 + [3]))
     with pytest.raises(ValueError, match='class 3 has a single training image'):
         linear_probe(rare, rare)
+    with pytest.raises(ValueError, match='class 3 has a single training image'):
+        check_two_of_each(rare.labels)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +360,7 @@ def test_labels_that_there_are_not(wanted):
         choose_labels(np.arange(1000) % 4, wanted)
 
 
-@pytest.mark.parametrize('wanted', ['many', '%', ''])
+@pytest.mark.parametrize('wanted', ['many', '%', '', 'inf%', 'nan%', 'inf'])
 def test_labels_that_are_no_number(wanted):
     with pytest.raises(ValueError, match="a percentage such as '1%', got"):
         choose_labels(np.arange(8) % 2, wanted)
