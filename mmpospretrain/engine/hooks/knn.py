@@ -3,13 +3,21 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
+from torch import nn
+from torch.utils.data import Dataset, Subset
 
 from mmpospretrain.checks import check_at_least
-from mmpospretrain.evaluation.features import extract_features, frozen_encoder
+from mmpospretrain.evaluation.features import (
+    Features,
+    check_same_classes,
+    extract_features,
+    frozen_encoder,
+)
 from mmpospretrain.evaluation.frozen import knn_accuracy
 from mmpospretrain.registry import HOOKS
 from mmpospretrain.zoo.pretrained import evaluated_part
@@ -37,7 +45,8 @@ class KNNHook(Hook):
 
     Raises:
         ValueError: If a number is below 1, or, when training starts, if the model has
-            no such backbone.
+            no such backbone, images have no labels or no pipeline that packs them, or
+            the two sets have other classes.
         FileNotFoundError: When training starts, if there is no such data.
     """
 
@@ -67,8 +76,19 @@ class KNNHook(Hook):
         path = self.backbone or evaluated_part(model) or 'backbone'
         self._backbone = find(model, path, self)
         frozen_encoder(self._backbone)
-        if is_main_process():
-            self._datasets = [DATASETS.build(config) for config in self.configs]
+        if not is_main_process():
+            return
+        self._datasets = [DATASETS.build(config) for config in self.configs]
+        check_same_classes(*self._datasets, 'val of KNNHook')
+        for name, dataset in zip(('train', 'val'), self._datasets, strict=True):
+            if not {'inputs', 'data_samples'} <= {*dataset[0]}:
+                raise ValueError(
+                    f'{name} of KNNHook needs a pipeline that ends with PackInputs, '
+                    f'got {dataset.pipeline}'
+                )
+            # A loader draws a number; training goes on as it would without.
+            with torch.random.fork_rng(devices=[]):
+                self._extract(model, Subset(dataset, [0]), num_workers=0)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Measure."""
@@ -77,17 +97,8 @@ class KNNHook(Hook):
             return
         if not is_main_process():
             return
-        encoder = frozen_encoder(self._backbone)
-        train, val = (
-            extract_features(
-                encoder,
-                unwrapped(runner.model).data_preprocessor,
-                dataset,
-                [encoder.num_layers - 1],
-                **self.loading,
-            )
-            for dataset in self._datasets
-        )
+        model = unwrapped(runner.model)
+        train, val = (self._extract(model, dataset) for dataset in self._datasets)
         k = min(self.k, len(train.labels))
         accuracy = knn_accuracy(train, val, k)
         epoch = runner.epoch + 1
@@ -96,3 +107,14 @@ class KNNHook(Hook):
             f'images by {k} neighbours of {len(train.labels)}'
         )
         runner.visualizer.add_scalar('knn/top1', accuracy, epoch)  # as of a validation
+
+    def _extract(self, model: nn.Module, dataset: Dataset, **options) -> Features:
+        """Features of the last layer."""
+        encoder = frozen_encoder(self._backbone)
+        return extract_features(
+            encoder,
+            model.data_preprocessor,
+            dataset,
+            [encoder.num_layers - 1],
+            **{**self.loading, **options},
+        )
