@@ -6,13 +6,19 @@ runs on them, and chooses its regularisation on a part of the training set. ``--
 adds nearest neighbours, ``--all-layers`` shows them layer by layer, and ``--compare``
 does beside other checkpoints (Fig. 9 of MP3).
 
-CHECKPOINT ``none`` measures random weights: what is learned has to be better. For all
-of ImageNet-1K, MMPretrain's SGD trains a head in configs/transfer/classification.
+CHECKPOINT ``none`` measures random weights, as training starts from them: what is
+learned has to be better. For all of ImageNet-1K, MMPretrain's SGD trains a head in
+configs/transfer/classification.
+
+Results go into files that are named after the checkpoint, and after layers, labels and
+seed where they are not the default: ``linear_probe_epoch_14_last4.json``.
 """
 
 import argparse
 import hashlib
 import json
+import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +27,14 @@ import pooch
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
-from mmpospretrain.datasets import ImageFolder
+from mmpospretrain.checks import check_at_least
+from mmpospretrain.datasets import BrokenImagesError, ImageFolder
 from mmpospretrain.engine.cli import facts, load_config, readable_errors
 from mmpospretrain.evaluation.features import (
     FeatureCache,
@@ -35,10 +44,18 @@ from mmpospretrain.evaluation.features import (
     labelled_images,
     labels_of,
 )
-from mmpospretrain.evaluation.frozen import choose_labels, knn_accuracy, linear_probe
+from mmpospretrain.evaluation.frozen import (
+    Probe,
+    check_neighbours,
+    check_two_of_each,
+    choose_labels,
+    knn_accuracy,
+    linear_probe,
+)
 from mmpospretrain.models import PositionViT
 from mmpospretrain.visualization import plot_curve
 from mmpospretrain.zoo import load_backbone, local_file
+from mmpospretrain.zoo.pretrained import evaluated_part
 
 LAYERS = {'last': 1, 'last4': 4}
 IMAGES = 'folder with a folder for each class, or a text file of "path label" lines'
@@ -71,13 +88,21 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         default=[],
         metavar='NAME=PATH',
-        help='with --all-layers: draw curves of earlier runs too, each the folder of a '
-        'linear_probe.json, or such a file',
+        help='with --all-layers: draw curves of earlier runs too, each a '
+        'linear_probe_….json, or the folder of a single one',
     )
     add('--name', help='of this checkpoint beside others; by default its file')
     add('--seed', type=int, default=0, help='of labels, of splits, of random weights')
     add('--batch-size', type=int, default=64, metavar='B')
     add('--num-workers', type=int, default=2, metavar='N', help='to read images')
+    add(
+        '--max-broken-share',
+        type=float,
+        default=0.01,
+        metavar='SHARE',
+        help='of images that cannot be read, 0 to 1, above which it stops; they are '
+        'left out (0.01)',
+    )
     add(
         '--out',
         type=Path,
@@ -88,10 +113,19 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.compare and not args.all_layers:
         parser.error('--compare needs --all-layers')
-    if args.all_layers and not args.knn:
+    if args.all_layers and args.knn is None:
         args.knn = 20
     args.name = args.name or Path(args.checkpoint).stem
     return args
+
+
+def check_numbers(args: argparse.Namespace) -> None:
+    """Raise a ValueError if a number on the command line is out of range."""
+    check_at_least('--batch-size', args.batch_size, 1)
+    for option in ('--num-workers', '--seed'):
+        check_at_least(option, getattr(args, option[2:].replace('-', '_')), 0)
+    if args.knn is not None:
+        check_at_least('--knn', args.knn, 1)
 
 
 def build_backbone(cfg: Config, checkpoint: str, seed: int) -> PositionViT:
@@ -101,14 +135,39 @@ def build_backbone(cfg: Config, checkpoint: str, seed: int) -> PositionViT:
         FileNotFoundError: If there is no such checkpoint.
         ValueError: If it does not fit, or the config has another kind of backbone.
     """
-    torch.manual_seed(seed)
-    backbone = MODELS.build({**cfg.model.backbone, 'init_cfg': None})
-    backbone = frozen_encoder(backbone)
     if checkpoint == 'none':
-        backbone.init_weights()
+        backbone = frozen_encoder(untrained_backbone(cfg, seed))
     else:
+        backbone = MODELS.build({**cfg.model.backbone, 'init_cfg': None})
+        backbone = frozen_encoder(backbone)
         load_backbone(backbone, checkpoint)
     return backbone.to(get_device()).eval()
+
+
+def untrained_backbone(cfg: Config, seed: int) -> nn.Module:
+    """The backbone that training starts from: of a whole model, which initialises it.
+
+    What the config would load is random, too.
+    """
+    model_cfg = without_pretrained(cfg.model)
+    model_cfg['backbone'] = without_pretrained(cfg.model.backbone)
+    torch.manual_seed(seed)
+    model = MODELS.build(model_cfg)
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)  # it would list how each parameter was made
+    model.init_weights()
+    logger.setLevel(level)
+    return getattr(model, evaluated_part(model) or 'backbone')
+
+
+def without_pretrained(module: dict[str, Any]) -> dict[str, Any]:
+    """A config of a module without the ``init_cfg`` that load weights."""
+    if not (cfgs := module.get('init_cfg')):
+        return {**module}
+    cfgs = cfgs if isinstance(cfgs, list) else [cfgs]
+    fresh = [cfg for cfg in cfgs if 'Pretrained' not in str(cfg['type'])]
+    return {**module, 'init_cfg': fresh or None}
 
 
 class Extractor:
@@ -132,11 +191,12 @@ class Extractor:
         count = min(LAYERS[args.layers], number)
         self.wanted = slice(-count, None)
         self.layers = range(-1 if args.all_layers else number - count, number)
-        random = args.checkpoint == 'none'
+        # Random weights follow from the whole model: its other parts draw numbers too.
+        random = args.checkpoint == 'none' and [args.seed, cfg.model.to_dict()]
         self.cache = FeatureCache(
             args.out / 'features',
             dict(
-                weights=args.seed if random else pooch.file_hash(args.checkpoint),
+                weights=random or pooch.file_hash(args.checkpoint),
                 backbone=cfg.model.backbone.to_dict(),
                 pipeline=self.pipeline,
                 preprocessor=cfg.data_preprocessor.to_dict(),
@@ -144,19 +204,26 @@ class Extractor:
         )
 
     def __call__(self, dataset: ImageFolder, title: str) -> Features:
-        """Features of a data set, from the cache if they are there."""
+        """Features of a data set, from the cache if they are there.
+
+        Raises:
+            ValueError: If too many images cannot be read.
+        """
         path = self.cache.path(dataset, self.layers)
         features = self.cache.load(path)
         if features is None:
-            features = extract_features(
-                self.backbone,
-                self.preprocessor,
-                dataset,
-                self.layers,
-                self.args.batch_size,
-                self.args.num_workers,
-                title,
-            )
+            try:
+                features = extract_features(
+                    self.backbone,
+                    self.preprocessor,
+                    dataset,
+                    self.layers,
+                    self.args.batch_size,
+                    self.args.num_workers,
+                    title,
+                )
+            except BrokenImagesError as error:
+                raise ValueError(f'{error}; here by --max-broken-share') from error
             self.cache.save(path, features)
         return features
 
@@ -181,7 +248,8 @@ def read_earlier(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
     Raises:
         FileNotFoundError: If there is no result at a path.
-        ValueError: If it has no curve, one of other neighbours, or no name of its own.
+        ValueError: If it has no curve, one of other neighbours, or no name of its own;
+            or if there are several in a folder.
     """
     earlier: dict[str, dict[str, Any]] = {}
     for entry in args.compare:
@@ -192,7 +260,8 @@ def read_earlier(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
                 f'which is --name; got {entry!r}'
             )
         path = Path(path).expanduser()
-        path = path / 'linear_probe.json' if path.is_dir() else path
+        if path.is_dir():
+            path = result_in(path)
         if not path.is_file():
             raise FileNotFoundError(f'--compare: there is no {path}')
         try:
@@ -212,15 +281,67 @@ def read_earlier(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     return earlier
 
 
+def result_in(folder: Path) -> Path:
+    """The one result in a folder.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If there are several.
+    """
+    results = sorted(folder.glob('linear_probe*.json'))
+    if not results:
+        raise FileNotFoundError(
+            f'--compare: there is no linear_probe_….json in {folder}'
+        )
+    if len(results) > 1:
+        raise ValueError(
+            f'--compare: {folder} has several results, name one of them: '
+            f'{", ".join(result.name for result in results)}'
+        )
+    return results[0]
+
+
+def file_name(args: argparse.Namespace) -> str:
+    """What tells the files of this run from those of others in the same folder."""
+    random = args.checkpoint == 'none'
+    parts = [f'none_{Path(args.config).stem}' if random else Path(args.checkpoint).stem]
+    if args.layers != 'last':
+        parts.append(args.layers)
+    if args.labels != '100%':
+        parts.append(args.labels.replace('%', 'pct'))
+    if args.seed:
+        parts.append(f'seed{args.seed}')
+    return '_'.join(parts)
+
+
+def warn_of_common_images(train: ImageFolder, val: ImageFolder) -> None:
+    """Say so if there are images that are both learned from and classified."""
+    sides = (
+        {Path(d.get_data_info(i)['img_path']).resolve() for i in range(len(d))}
+        for d in (train, val)
+    )
+    if common := set.intersection(*sides):
+        print(
+            f'warning: {len(common)} validation images are training images too, such '
+            f'as {min(common)}: accuracy says less than it seems to',
+            file=sys.stderr,
+        )
+
+
 def evaluate(
     args: argparse.Namespace, earlier: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     """Everything that was asked for, in percent, if earlier runs had the same data."""
     extract = Extractor(args)
-    train = labelled_images(args.train, extract.pipeline)
-    val = labelled_images(args.val, extract.pipeline, like=train)
+    share = args.max_broken_share
+    train = labelled_images(args.train, extract.pipeline, max_broken_share=share)
+    val = labelled_images(args.val, extract.pipeline, train, share)
     chosen = choose_labels(np.array(labels_of(train)), args.labels, args.seed)
     train = train.get_subset(chosen.tolist())
+    check_two_of_each(np.array(labels_of(train)))
+    if args.knn:
+        check_neighbours('--knn', args.knn, len(train))
+    warn_of_common_images(train, val)
     data = data_id(train, val)
     for name, report in earlier.items():
         if report.get('data') != data:
@@ -230,8 +351,13 @@ def evaluate(
                 '--labels and --seed'
             )
     features = extract(train, 'training images'), extract(val, 'validation images')
+    counts = [len(f.labels) for f in features]
     result: dict[str, Any] = dict(
-        layers=args.layers, train_images=len(train), val_images=len(val), data=data
+        layers=args.layers,
+        train_images=counts[0],
+        val_images=counts[1],
+        left_out=len(train) + len(val) - sum(counts),
+        data=data,
     )
     ours = [f.select(extract.wanted) for f in features]
     with Console().status('logistic regression'):
@@ -253,14 +379,19 @@ def evaluate(
 
 def to_rich(result: dict[str, Any], args: argparse.Namespace) -> Table:
     """The table as printed."""
+    left_out = ''
+    if count := result['left_out']:
+        left_out = f'; {count} images that cannot be read are left out'
     table = Table(
         title=f'Top-1 of {result["val_images"]} images, %',
         caption=f'{result["train_images"]} labels; '
-        f'the most frequent class: {result["chance"]:.1f}',
+        f'the most frequent class: {result["chance"]:.1f}{left_out}',
     )
     table.add_column('frozen features')
     table.add_column('top-1', justify='right')
     linear = f'{args.layers}, logistic regression, C = {result["C"]:g}'
+    if Probe(result['linear'], result['C']).at_edge:
+        linear += ', the edge of those tried'
     table.add_row(linear, f'{result["linear"]:.2f}')
     if args.knn:
         table.add_row(f'{args.layers}, {args.knn} neighbours', f'{result["knn"]:.2f}')
@@ -273,6 +404,7 @@ def main() -> None:
     """Evaluate, print, write."""
     args = parse_args()
     with readable_errors():
+        check_numbers(args)
         if args.checkpoint != 'none':
             args.checkpoint = str(local_file(args.checkpoint))
         if args.out is None:
@@ -282,7 +414,8 @@ def main() -> None:
         earlier = read_earlier(args)
         result = evaluate(args, earlier)
         Console().print(to_rich(result, args))
-        written = ['linear_probe.json']
+        name = file_name(args)
+        written = [f'linear_probe_{name}.json']
         arguments = {key: str(value) for key, value in vars(args).items()}
         report = dict(arguments=arguments, **result, facts=facts())
         text = json.dumps(report, indent=2) + '\n'
@@ -293,9 +426,9 @@ def main() -> None:
             chance = f'most frequent class, {result["chance"]:.1f} %', result['chance']
             figure = plot_curve(curves, 'kNN top-1, %', chance, xlabel='layer')
             figure.axes[0].xaxis.get_major_locator().set_params(integer=True)
-            figure.savefig(args.out / 'knn_by_layer.png', dpi=150)
-            written.append('knn_by_layer.png')
-        print(f'wrote {" and ".join(str(args.out / name) for name in written)}')
+            written.append(f'knn_by_layer_{name}.png')
+            figure.savefig(args.out / written[1], dpi=150)
+        print(f'wrote {" and ".join(str(args.out / file) for file in written)}')
 
 
 if __name__ == '__main__':
