@@ -23,7 +23,7 @@ from mmengine.dataset import default_collate
 from mmpretrain.registry import DATASETS
 from torch import Tensor, nn
 
-from mmpospretrain.checks import check_at_least, check_ratio
+from mmpospretrain.checks import check_ratio
 from mmpospretrain.engine.cli import load_config, load_model, readable_errors
 from mmpospretrain.evaluation.position_table import (
     MASK_RATIOS,
@@ -160,7 +160,6 @@ def main() -> None:
             check_ratio('--mask-ratios', ratio)
         if args.pos_mask_ratio is not None:
             check_ratio('--pos-mask-ratio', args.pos_mask_ratio, closed=True)
-        check_at_least('--num-images', args.num_images, 1)
         cfg = load_config(args.config, args.cfg_options)
         paths = find_images(args.images, args.num_images)
         model = load_model(cfg, args.checkpoint)

@@ -12,7 +12,6 @@ import torch
 from mmengine.config import DictAction
 from mmengine.dataset import Compose, default_collate
 
-from mmpospretrain.checks import check_at_least
 from mmpospretrain.engine.cli import load_config, load_model, readable_errors
 from mmpospretrain.models import IJEPA
 from mmpospretrain.visualization import (
@@ -81,7 +80,6 @@ def main() -> None:
     """Draw."""
     args = parse_args()
     with readable_errors():
-        check_at_least('--num-images', args.num_images, 1)
         cfg = load_config(args.config, args.cfg_options)
         paths = find_images(args.images, args.num_images)
         model = load_model(cfg, args.checkpoint)

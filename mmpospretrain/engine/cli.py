@@ -21,7 +21,7 @@ from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
-from mmpospretrain.datasets import resolve_image_source
+from mmpospretrain.datasets import BrokenImagesError, resolve_image_source
 from mmpospretrain.datasets.labelled import LOADERS, labelled_datasets, set_data_root
 from mmpospretrain.environment import STACKS, installed_stacks, version_of
 from mmpospretrain.version import __version__
@@ -206,13 +206,14 @@ def readable_errors() -> Iterator[None]:
         yield
         leave_process_group()
     except (KeyboardInterrupt, Exception) as error:
-        if not _was_interrupted(error):
-            if not isinstance(error, ValueError | FileNotFoundError):
-                raise
-            if 'loop_stage' in MessageHub.get_current_instance().runtime_info:
-                raise
-            sys.exit(f'error: {error}')
         state = MessageHub.get_current_instance().runtime_info
+        if not _was_interrupted(error):
+            mendable = isinstance(error, ValueError | FileNotFoundError)
+            if isinstance(error, BrokenImagesError) or (
+                mendable and 'loop_stage' not in state
+            ):
+                sys.exit(f'error: {error}')
+            raise
         print(f'\ninterrupted{_way_on(state)}', file=sys.stderr)
         sys.stderr.flush()
         os._exit(130)  # at once: data workers and process groups would linger

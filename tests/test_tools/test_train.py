@@ -106,6 +106,18 @@ def test_flat_folder_and_list_file(tool, tmp_path, image_folder):
         assert cfg.val_dataloader is None  # there is no val/
 
 
+@pytest.mark.parametrize('workers', [0, 1])
+def test_broken_images_are_one_line(tool, tmp_path, image_folder, workers):
+    """Also in a training that runs, and in a worker."""
+    listing = tmp_path / 'list.txt'
+    files = sorted((image_folder / 'train').glob('*.jpg'))
+    listing.write_text('\n'.join([*map(str, files), 'no_1.jpg', 'no_2.jpg']))
+    options = [f'train_dataloader.num_workers={workers}']
+    error = train(tool, tmp_path / 'work', listing, options=options)
+    assert error.startswith('error: 2 of 26 images cannot be read')
+    assert '\n' not in error
+
+
 def test_errors_of_use_are_one_line(tool, tmp_path, image_folder):
     (tmp_path / 'empty').mkdir()
     (tmp_path / 'file').touch()
