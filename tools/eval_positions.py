@@ -9,7 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.runner import Runner
 from rich.console import Console
 from rich.table import Table
@@ -77,7 +77,7 @@ def evaluate(args: argparse.Namespace) -> PositionTable | PositionCurve:
             f'there are no images to test on in {args.data or args.config}: a folder '
             'needs train/ and val/ side by side'
         )
-    check_layout(Config(dict(test_dataloader=cfg.test_dataloader)))
+    check_layout(cfg, ['test_dataloader'])
     set_loader_defaults(cfg)
     if args.num_images is not None:
         cfg.test_dataloader.dataset.indices = args.num_images

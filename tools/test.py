@@ -7,7 +7,7 @@ import argparse
 import os
 
 import mmengine
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.evaluator import DumpResults
 
 from mmpospretrain.datasets.labelled import check_layout
@@ -63,7 +63,7 @@ def evaluate(args: argparse.Namespace) -> None:
             else f'{args.config} has no test; features are tested by '
             'tools/linear_probe.py'
         )
-    check_layout(Config(dict(test_dataloader=cfg.test_dataloader)))
+    check_layout(cfg, ['test_dataloader'])
     set_loader_defaults(cfg)
     cfg.launcher = args.launcher
     cfg.load_from = args.checkpoint

@@ -132,7 +132,7 @@ def build(config: str, checkpoint: str, args: argparse.Namespace) -> Member:
         raise ValueError(f'{config} has no test_dataloader, or no test_evaluator')
     if args.data:
         set_data(cfg, args.data)
-    check_layout(Config(dict(test_dataloader=cfg.test_dataloader)))
+    check_layout(cfg, ['test_dataloader'])
     set_loader_defaults(cfg)
     cfg.test_dataloader.persistent_workers = False  # every loader is read once
     loader = Runner.build_dataloader(cfg.test_dataloader)

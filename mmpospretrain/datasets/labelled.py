@@ -66,9 +66,11 @@ PHOTOSHAPES = 'PhotoShapes: python -m mmpospretrain.datasets.photoshapes DIR'
 YOUR_CLASSES = '"Your classes" in configs/transfer/README.md'
 
 
-def labelled_datasets(cfg: Config) -> Iterator[ConfigDict]:
-    """The data sets of all loaders, out of their wrappers."""
-    for name in LOADERS:
+def labelled_datasets(
+    cfg: Config, loaders: Sequence[str] = LOADERS
+) -> Iterator[ConfigDict]:
+    """The data sets of some loaders, by default all, out of their wrappers."""
+    for name in loaders:
         if cfg.get(name):
             dataset = cfg[name].dataset
             while 'dataset' in dataset:  # RepeatDataset, ClassBalancedDataset, …
@@ -91,11 +93,15 @@ def set_data_root(cfg: Config, root: str) -> None:
                     evaluator.ann_file = str(Path(root, rest))
 
 
-def check_layout(cfg: Config) -> None:
+def check_layout(cfg: Config, loaders: Sequence[str] = LOADERS) -> None:
     """See that the files and folders that the data sets name are there, and fit.
 
     The categories of a file in COCO's format must be the classes of its data set, and
     every image for segmentation must have a map.
+
+    Args:
+        cfg: A whole config.
+        loaders: Those that will be read.
 
     Raises:
         FileNotFoundError: Names the first that is not there, and the layout expected;
@@ -105,7 +111,7 @@ def check_layout(cfg: Config) -> None:
     """
     datasets = [
         dataset
-        for dataset in labelled_datasets(cfg)
+        for dataset in labelled_datasets(cfg, loaders)
         if dataset.type != 'mmpospretrain.ImageFolder'  # has errors of its own
     ]
     for dataset in datasets:
