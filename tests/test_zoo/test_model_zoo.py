@@ -38,7 +38,7 @@ def test_model_zoo_is_up_to_date(document):
 
 
 def test_what_is_written_by_hand_stays(document):
-    changed = document.replace('| 14.98 |', '| 15.98 |').replace('chance', 'luck')
+    changed = document.replace('| 14.52 |', '| 15.52 |').replace('chance', 'luck')
     mended = update_tables(f'{changed}\nMine.\n', entries().values())
     assert mended == f'{document}\nMine.\n'
 
@@ -117,16 +117,16 @@ def test_no_number_was_lost(document):
     assert len(re.findall(r'\| \**\d+\.\d\d\**(?= \|)', grid)) == 20
     rows = [line for line in document.splitlines() if line.startswith('|')]
     for name, reference in (
-        ('6.4', '4.5'),
-        ('4.4', '3.5'),
+        ('4.8 ± 1.0', '2.7 ± 1.4'),
+        ('3.0 ± 0.6', '1.9 ± 1.1'),
         ('20.6 ± 0.1', '18.6 ± 0.2'),
-        ('38.6 ± 1.0', '36.2 ± 0.5'),
+        ('37.3 ± 1.3', '36.3 ± 0.7'),
         ('46.9', '45.0'),
         ('48.5', '45.0'),
-        ('50.8', '46.2'),
-        ('17.6', '4.5'),
-        ('22.3 ± 0.9', '18.6 ± 0.2'),
-        ('41.7 ± 2.3', '36.2 ± 0.5'),
+        ('49.7', '46.2'),
+        ('13.8 ± 2.3', '2.7 ± 1.4'),
+        ('22.1 ± 0.7', '18.6 ± 0.2'),
+        ('43.0 ± 1.8', '36.3 ± 0.7'),
     ):
         assert any(f'| {name} |' in row and f': {reference} |' in row for row in rows)
 
