@@ -36,6 +36,7 @@ from torch import nn
 from mmpospretrain.checks import check_at_least
 from mmpospretrain.datasets import BrokenImagesError, ImageFolder
 from mmpospretrain.engine.cli import facts, load_config, readable_errors
+from mmpospretrain.evaluation.earlier_probes import read_earlier
 from mmpospretrain.evaluation.features import (
     FeatureCache,
     Features,
@@ -156,8 +157,10 @@ def untrained_backbone(cfg: Config, seed: int) -> nn.Module:
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.WARNING)  # it would list how each parameter was made
-    model.init_weights()
-    logger.setLevel(level)
+    try:
+        model.init_weights()
+    finally:
+        logger.setLevel(level)
     return getattr(model, evaluated_part(model) or 'backbone')
 
 
@@ -233,72 +236,6 @@ def data_id(*datasets: ImageFolder) -> str:
     infos = (d.get_data_info(index) for d in datasets for index in range(len(d)))
     images = [(Path(info['img_path']).name, int(info['gt_label'])) for info in infos]
     return hashlib.sha256(json.dumps(images).encode()).hexdigest()[:16]
-
-
-def split_entry(entry: str) -> tuple[str, str]:
-    """Name and path of ``NAME=PATH``, where both may hold an equals sign: η=0.75."""
-    parts = entry.split('=')
-    splits = [('='.join(parts[:k]), '='.join(parts[k:])) for k in range(1, len(parts))]
-    there = [split for split in splits if Path(split[1]).expanduser().exists()]
-    return [*there, *splits[::-1], ('', entry)][0]
-
-
-def read_earlier(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """What earlier runs that ``--compare`` names have written, by name.
-
-    Raises:
-        FileNotFoundError: If there is no result at a path.
-        ValueError: If it has no curve, one of other neighbours, or no name of its own;
-            or if there are several in a folder.
-    """
-    earlier: dict[str, dict[str, Any]] = {}
-    for entry in args.compare:
-        name, path = split_entry(entry)
-        if not name or name in {args.name, *earlier}:
-            raise ValueError(
-                f'--compare takes NAME=PATH, each name once and not {args.name!r}, '
-                f'which is --name; got {entry!r}'
-            )
-        path = Path(path).expanduser()
-        if path.is_dir():
-            path = result_in(path)
-        if not path.is_file():
-            raise FileNotFoundError(f'--compare: there is no {path}')
-        try:
-            report = json.loads(path.read_text(encoding='utf-8'))
-            curve = {int(layer): x for layer, x in report['knn_by_layer'].items()}
-            k = report['arguments']['knn']
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f'--compare: {path} has no curve; it is not from linear_probe.py with '
-                '--all-layers'
-            ) from error
-        if k != str(args.knn):
-            raise ValueError(
-                f'--compare: {path} is of {k} neighbours, this run of {args.knn}'
-            )
-        earlier[name] = {**report, 'knn_by_layer': curve}
-    return earlier
-
-
-def result_in(folder: Path) -> Path:
-    """The one result in a folder.
-
-    Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If there are several.
-    """
-    results = sorted(folder.glob('linear_probe*.json'))
-    if not results:
-        raise FileNotFoundError(
-            f'--compare: there is no linear_probe_….json in {folder}'
-        )
-    if len(results) > 1:
-        raise ValueError(
-            f'--compare: {folder} has several results, name one of them: '
-            f'{", ".join(result.name for result in results)}'
-        )
-    return results[0]
 
 
 def file_name(args: argparse.Namespace) -> str:
@@ -411,7 +348,7 @@ def main() -> None:
             random = Path('work_dirs/random')
             parent = Path(args.checkpoint).parent
             args.out = random if args.checkpoint == 'none' else parent
-        earlier = read_earlier(args)
+        earlier = read_earlier(args.compare, args.name, args.knn)
         result = evaluate(args, earlier)
         Console().print(to_rich(result, args))
         name = file_name(args)

@@ -1,17 +1,12 @@
 """Labelled data is found, or the expected layout is named, before anything runs."""
 
 import json
-import re
-import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
+from categories import rename
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS, init_default_scope
-from mmengine.runner import Runner, set_random_seed
-from PIL import Image
+from mmengine.registry import DATASETS, init_default_scope
 
 from mmpospretrain.datasets import labelled
 from mmpospretrain.datasets.labelled import (
@@ -21,7 +16,6 @@ from mmpospretrain.datasets.labelled import (
     labelled_datasets,
     set_data_root,
 )
-from mmpospretrain.datasets.photoshapes import generate
 from mmpospretrain.datasets.scenes import SHAPES
 
 TRANSFER = Path(__file__).parents[2] / 'configs/transfer'
@@ -30,8 +24,6 @@ ADE = 'segmentation/upernet_vit-base-p16_8xb2-80k_ade20k.py'
 IN1K = 'classification/vit-base-p16_8xb128-coslr-100e_in1k.py'
 SHAPES_COCO = 'detection/mask-rcnn_vitdet-tiny-p16_photoshapes.py'
 SHAPES_SEG = 'segmentation/upernet_vit-tiny-p16_photoshapes.py'
-# A ViT-B with hardly an MLP.
-SLIM = dict(embed_dims=768, num_layers=12, num_heads=12, feedforward_channels=64)
 # What a user has on disk, by config.
 FILES = {
     COCO: [
@@ -177,34 +169,10 @@ def test_ours_show_their_layout(name, tmp_path):
     assert str(error.value).endswith(LAYOUTS[name])
 
 
-@pytest.fixture(scope='module')
-def shapes(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp('data') / 'photoshapes'
-    generate(folder, images=8, val_images=3, size=64, workers=1, quiet=True)
-    return folder
-
-
-@pytest.fixture
-def mine(shapes, tmp_path) -> Path:
-    """A set to be spoilt."""
-    return Path(shutil.copytree(shapes, tmp_path / 'mine'))
-
-
 def config_on(folder: Path, name: str) -> Config:
     cfg = Config.fromfile(TRANSFER / name)
     set_data_root(cfg, str(folder))
     return cfg
-
-
-def rename(folder: Path, names) -> None:
-    """The categories of both files; those without a new name go with their objects."""
-    for path in (folder / 'annotations').glob('*.json'):
-        coco = json.loads(path.read_text())
-        boxes = [a for a in coco['annotations'] if a['category_id'] <= len(names)]
-        categories = [dict(id=k, name=name) for k, name in enumerate(names, start=1)]
-        path.write_text(
-            json.dumps({**coco, 'categories': categories, 'annotations': boxes})
-        )
 
 
 @pytest.mark.parametrize('name', [SHAPES_COCO, SHAPES_SEG])
@@ -397,98 +365,3 @@ def test_suffixes_of_images_and_maps(mine):
     for dataset in labelled_datasets(cfg):
         dataset.seg_map_suffix = '_map.png'
     check_layout(cfg)
-
-
-def from_readme(index: int, shapes: Path, tmp_path: Path, replace=()) -> Config:
-    """A snippet of "Your classes", on PhotoShapes; small, and otherwise as it is."""
-    snippet = re.findall(r'```python\n(.*?)```', your_classes(), re.DOTALL)[index]
-    folder, size = [('detection', '1024'), ('segmentation', '512')][index]
-    places = {"'./": f"'{TRANSFER / folder}/", 'data/mine': str(shapes)}
-    for old, new in {**dict(replace), **places}.items():
-        assert old in snippet
-        snippet = snippet.replace(old, new)
-    path = tmp_path / 'config.py'
-    path.write_text(snippet)
-    small = Config.fromfile(path).pretty_text.replace(size, '64')
-    cfg = Config.fromstring(small.replace('SyncBN', 'BN'), '.py')
-    cfg.model.backbone.arch = SLIM
-    return cfg
-
-
-def your_classes() -> str:
-    text = (TRANSFER / 'README.md').read_text()
-    return text.partition('## Your classes\n')[2].partition('\n## ')[0]
-
-
-def train_once(cfg: Config) -> tuple[dict, dict[str, torch.Tensor]]:
-    """The first batch of a training, and its losses, after a step back."""
-    check_layout(cfg)
-    init_default_scope(cfg.default_scope)
-    set_random_seed(0)
-    loader = dict(cfg.train_dataloader, num_workers=0, persistent_workers=False)
-    batch = next(iter(Runner.build_dataloader(loader, seed=0)))
-    preprocessor = dict(data_preprocessor=cfg.get('data_preprocessor'))
-    model = MODELS.build({**preprocessor, **cfg.model})
-    losses = model(**model.data_preprocessor(batch, True), mode='loss')
-    loss, _ = model.parse_losses(losses)
-    loss.backward()
-    assert torch.isfinite(loss)
-    return batch, losses
-
-
-# The line for cascades, as it stands in the README.
-CASCADE = {
-    'mask-rcnn_vitdet-base-p16_8xb2': 'cascade-mask-rcnn_vitdet-base-p16_8xb2',
-    'bbox_head=dict(num_classes=num_classes)': ' '.join(
-        re.search(r'`(bbox_head=\[[^`]*\])`', your_classes())[1].split()
-    ),
-}
-
-
-@pytest.mark.parametrize('replace', [{}, CASCADE], ids=['mask', 'cascade'])
-def test_the_readme_s_detector(replace, mine, tmp_path):
-    rename(mine, ['bolt', 'nut'])
-    for split in ('train', 'val'):
-        path = mine / f'annotations/instances_{split}.json'
-        path.rename(mine / f'annotations/{split}.json')
-    cfg = from_readme(0, mine, tmp_path, replace)
-    cfg.model.train_cfg.rpn.allowed_border = -1  # no anchor fits so small an image
-    batch, losses = train_once(cfg)
-    assert any('loss_mask' in key for key in losses)
-    labels = [sample.gt_instances.labels for sample in batch['data_samples']]
-    assert {*torch.cat(labels).tolist()} <= {0, 1}
-    heads = cfg.model.roi_head.bbox_head if replace else [cfg.model.roi_head.bbox_head]
-    assert [head.num_classes for head in heads] == [2] * (3 if replace else 1)
-    for dataset in labelled_datasets(cfg):
-        assert DATASETS.build(dataset).metainfo['classes'] == ('bolt', 'nut')
-    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
-        assert evaluator.ann_file == str(mine / 'annotations/val.json')
-
-
-def test_the_readme_s_segmentor(mine, tmp_path):
-    for path in (mine / 'masks').rglob('*.png'):  # no class above 2
-        Image.fromarray(np.array(Image.open(path)) % 3).save(path)
-    cfg = from_readme(1, mine, tmp_path)
-    _, losses = train_once(cfg)
-    assert {'decode.loss_ce', 'aux.loss_ce'} <= losses.keys()
-    for dataset in map(DATASETS.build, labelled_datasets(cfg)):
-        maps = [sample['data_samples'].gt_sem_seg.data for sample in dataset]
-        labels = {*torch.cat([m.flatten() for m in maps]).tolist()}
-        assert 0 in labels  # it is a class
-        assert labels <= {0, 1, 2, 255}
-        assert dataset.metainfo['classes'] == ('background', 'bolt', 'nut')
-
-
-def test_the_readme_s_classifier(shapes, tmp_path):
-    for split in ('train', 'val'):
-        for k, path in enumerate(sorted((shapes / split).glob('*.jpg'))):
-            folder = tmp_path / split / ('bolt', 'nut')[k % 2]
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, folder)
-    cfg = config_on(tmp_path, IN1K)
-    for dataset in labelled_datasets(cfg):
-        dataset.metainfo = dict(classes=['bolt', 'nut'])
-    cfg.model.head.num_classes = cfg.data_preprocessor.num_classes = 2
-    cfg.model.backbone.arch = SLIM
-    cfg.train_dataloader.batch_size = 4
-    assert train_once(cfg)[1]['loss'] > 0

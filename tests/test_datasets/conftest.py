@@ -1,0 +1,21 @@
+"""PhotoShapes with labels, to be read and to be spoilt."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mmpospretrain.datasets.photoshapes import generate
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp('data') / 'photoshapes'
+    generate(folder, images=8, val_images=3, size=64, workers=1, quiet=True)
+    return folder
+
+
+@pytest.fixture
+def mine(shapes, tmp_path) -> Path:
+    """A set to be spoilt."""
+    return Path(shutil.copytree(shapes, tmp_path / 'mine'))
