@@ -228,8 +228,11 @@ def leave_process_group() -> None:
     an error this would wait for processes that are not coming: then it isn't called.
     """
     if is_distributed():
+        # Wrapped models first; runners and their hooks refer to each other. Were a
+        # model the last to hold the group, it would wait for gloo's threads without
+        # giving them Python's lock, which they may want: for ever.
+        gc.collect()
         torch.distributed.destroy_process_group()
-        gc.collect()  # runners and their hooks refer to each other
 
 
 def _was_interrupted(error: BaseException | None) -> bool:
