@@ -1,8 +1,10 @@
 """Script of test_train.py: ``python threads_left.py TOOL [ARGS...]``, under torchrun.
 
-Runs a tool and prints the threads of gloo, before the process group is left and after.
+Runs a tool and prints the threads of gloo, before the process group is left and after,
+and the wrapped models that still hold it when it is left.
 """
 
+import gc
 import os
 import runpy
 import sys
@@ -11,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from torch import distributed
+
+WRAPPER = 'MMDistributedDataParallel'
 
 
 def gloo_threads() -> list[str]:
@@ -22,10 +26,11 @@ def gloo_threads() -> list[str]:
 
 
 def main() -> None:
-    before, leave = [], distributed.destroy_process_group
+    before, models, leave = [], [], distributed.destroy_process_group
 
     def leave_and_tell() -> None:
         before.extend(gloo_threads())
+        models.extend(id(x) for x in gc.get_objects() if type(x).__name__ == WRAPPER)
         leave()
 
     distributed.destroy_process_group = leave_and_tell
@@ -35,7 +40,7 @@ def main() -> None:
     while gloo_threads() and time.monotonic() < end:
         time.sleep(0.1)  # one that has been joined may be listed for a moment
     # In one piece: the other process writes to the same terminal.
-    left = f'{len(before)} then {len(gloo_threads())}'
+    left = f'{len(before)} then {len(gloo_threads())}, {len(models)} models'
     sys.stdout.write(f'rank {os.environ["RANK"]}: {left}\n')
 
 
