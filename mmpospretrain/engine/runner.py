@@ -90,6 +90,8 @@ class PretrainRunner(Runner):
         others, and train zero iterations without a word.
         """
         loader = self._train_dataloader
+        # Workers then have seeds of the main process, which without the hook are the
+        # same on all ranks.
         if (
             isinstance(loop, dict)
             and isinstance(loader, dict)
