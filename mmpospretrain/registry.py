@@ -5,6 +5,8 @@ Any OpenMMLab library builds a component of ours by its prefixed name, for examp
 prefix, which imports the package and fills the nodes.
 """
 
+from typing import Any
+
 from mmengine import registry as root
 from mmengine.registry import Registry
 
@@ -29,3 +31,22 @@ TRANSFORMS = Registry('transform', parent=root.TRANSFORMS, scope=SCOPE)
 WEIGHT_INITIALIZERS = Registry(
     'weight initializer', parent=root.WEIGHT_INITIALIZERS, scope=SCOPE
 )
+
+
+def registered(name: Any, registry: Registry, scope: str | None = None) -> Any:
+    """What the ``type`` of a config stands for, to be compared with a class.
+
+    Args:
+        name: A name with or without a scope, a dotted path, or, in a config that is
+            pure Python, the class itself.
+        registry: MMEngine's root node of the kind, e.g. `mmengine.registry.DATASETS`.
+        scope: Where a name without a scope is looked for first; by default where
+            MMEngine is.
+
+    Returns:
+        The class or function; None if there is no such name.
+    """
+    if not isinstance(name, str):
+        return name
+    with registry.switch_scope_and_registry(scope) as scoped:
+        return scoped.get(name)

@@ -8,7 +8,7 @@ from categories import rename
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
-from mmpospretrain.datasets import labelled
+from mmpospretrain.datasets import coco_labels
 from mmpospretrain.datasets.labelled import (
     FILES as FILES_OF,
     LAYOUTS,
@@ -305,11 +305,11 @@ def test_categories_are_read_alone(text, parsed, tmp_path, monkeypatch):
     calls = []
     load = json.load
     monkeypatch.setattr(
-        labelled.json, 'load', lambda file: calls.append(file) or load(file)
+        coco_labels.json, 'load', lambda file: calls.append(file) or load(file)
     )
     path = tmp_path / 'coco.json'
     path.write_text(text, encoding='utf-8')
-    assert labelled._category_names(str(path)) == ['Rädchen']
+    assert coco_labels._category_names(str(path)) == ['Rädchen']
     assert len(calls) == parsed
 
 
