@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.model import revert_sync_batchnorm
@@ -16,6 +17,7 @@ from torch import nn
 
 from mmpospretrain.checks import check_choice
 from mmpospretrain.registry import RUNNERS
+from mmpospretrain.zoo.checkpoint_state import give_back
 
 from .config_check import check_config
 from .hooks.model_access import unwrapped
@@ -66,6 +68,12 @@ class PretrainRunner(Runner):
                 f'Nothing is left to do: {self.iter} of {self.max_iters} iterations '
                 'are done; for more, raise max_epochs or max_iters of train_cfg'
             )
+
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As upstream, which runs and deletes what a checkpoint tells it to."""
+        checkpoint = super().load_checkpoint(*args, **kwargs)
+        give_back(checkpoint, self.work_dir)
+        return checkpoint
 
     def setup_env(self, env_cfg: dict) -> None:
         """As upstream; without a GPU, processes talk through gloo."""

@@ -9,63 +9,32 @@ a checkpoint. There is no fallback.
 import io
 import json
 import re
-from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.fileio import get
-from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import (
     CheckpointLoader,
     get_deprecated_model_names,
     get_external_models,
+    get_mmcls_models,
+    get_torchvision_models,
 )
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from .checkpoint_state import set_aside
 from .fetch import fetch_url
+from .safe_pickle import safe_globals
 
 REMOTE = ('http://', 'https://', 'zoo://')  # addresses whose file `download` gets
 # Where ``tools/publish_model.py`` puts the meta of a checkpoint, as JSON.
 METADATA = 'mmpospretrain'
 MapLocation = str | torch.device | Callable | Mapping | None
-
-
-def _history_statistic(owner: type, name: str) -> Callable:
-    """Stand in for the ``getattr`` by which a pickled `HistoryBuffer` finds ``mean``.
-
-    The real one, in the hands of a pickle, reaches everything.
-    """
-    if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
-        raise UnpicklingError(f'GLOBAL builtins.getattr for {owner!r}, {name!r}')
-    return getattr(HistoryBuffer, name)
-
-
-def _safe_globals() -> list:
-    """What the message hub and the meta of a checkpoint hold beside tensors."""
-    functions = {
-        '_reconstruct': np.empty(0).__reduce__()[0],
-        'scalar': np.float64(0).__reduce__()[0],
-    }
-    return [
-        Namespace,  # MAE and DINO, and who builds on them, save their arguments
-        HistoryBuffer,
-        (_history_statistic, 'builtins.getattr'),
-        np.ndarray,
-        np.dtype,
-        *{type(np.dtype(code)) for code in np.typecodes['All'] + 'SU'},
-        # NumPy 1 and 2 read each other's files, though the module has moved.
-        *(
-            (function, f'numpy.{core}.multiarray.{name}')
-            for name, function in functions.items()
-            for core in ('core', '_core')
-        ),
-    ]
 
 
 def load_checkpoint_file(
@@ -107,7 +76,13 @@ def _load_safetensors(path: Path) -> dict[str, Any]:
     weights = load_file(path)
     if METADATA not in metadata:
         return weights
-    return {'state_dict': weights, 'meta': json.loads(metadata[METADATA])}
+    try:
+        return {'state_dict': weights, 'meta': json.loads(metadata[METADATA])}
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f'{path}: its metadata {METADATA!r} is no JSON ({error}): publish it again '
+            'with tools/publish_model.py'
+        ) from error
 
 
 def _load_pickle(file: io.IOBase, map_location: MapLocation, source: str) -> dict:
@@ -120,7 +95,7 @@ def _load_pickle(file: io.IOBase, map_location: MapLocation, source: str) -> dic
             'this one again if it was downloaded'
         )
     try:
-        with torch.serialization.safe_globals(_safe_globals()):
+        with torch.serialization.safe_globals(safe_globals()):
             checkpoint = torch.load(
                 file, map_location=map_location or 'cpu', weights_only=True
             )
@@ -133,7 +108,15 @@ def _load_pickle(file: io.IOBase, map_location: MapLocation, source: str) -> dic
             'was executed. If you trust its source, convert it where it was made: '
             "torch.save({'state_dict': model.state_dict()}, path)"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, IndexError) as error:
+    except (
+        AttributeError,
+        EOFError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         if 'map_location' in str(error):  # the device is missing, the file is fine
             raise
         raise ValueError(
@@ -152,17 +135,19 @@ def _load_pickle(file: io.IOBase, map_location: MapLocation, source: str) -> dic
 
 def load_from_local(filename: str, map_location: MapLocation = None) -> dict:
     """Load a local file: MMEngine's Runner, ``init_cfg`` and hub all end here."""
-    return load_checkpoint_file(filename, map_location)
+    checkpoint = load_checkpoint_file(filename, map_location)
+    set_aside(checkpoint)
+    return checkpoint
 
 
 def load_from_http(filename: str, map_location: MapLocation = None) -> dict:
     """Load from the web, through our cache."""
-    return load_checkpoint_file(download(filename), map_location)
+    return load_from_local(download(filename), map_location)
 
 
 def load_from_zoo(filename: str, map_location: MapLocation = None) -> dict:
     """Load ``zoo://NAME``, a model of the zoo."""
-    return load_checkpoint_file(download(filename), map_location)
+    return load_from_local(download(filename), map_location)
 
 
 def download(address: str) -> Path:
@@ -187,10 +172,32 @@ def load_from_openmmlab(filename: str, map_location: MapLocation = None) -> dict
     return CheckpointLoader.load_checkpoint(get_external_models()[name], map_location)
 
 
+def load_from_torchvision(filename: str, map_location: MapLocation = None) -> dict:
+    """Load by a name of torchvision's list of released models."""
+    name = filename.partition('://')[2]
+    return load_from_http(get_torchvision_models()[name], map_location)
+
+
+def load_from_mmcls(filename: str, map_location: MapLocation = None) -> dict:
+    """Load the backbone of a classifier by MMClassification's name for it."""
+    name = filename.partition('://')[2]
+    weights = load_from_http(get_mmcls_models()[name], map_location)['state_dict']
+    prefix = 'backbone.'
+    return {
+        'state_dict': {
+            key.removeprefix(prefix): value
+            for key, value in weights.items()
+            if key.startswith(prefix)
+        }
+    }
+
+
 def load_from_ceph(filename: str, map_location: MapLocation = None) -> dict:
     """Load from an object store."""
     content = get(filename, backend_args=dict(backend='petrel'))
-    return _load_pickle(io.BytesIO(content), map_location, filename)
+    checkpoint = _load_pickle(io.BytesIO(content), map_location, filename)
+    set_aside(checkpoint)
+    return checkpoint
 
 
 def load_from_pavi(filename: str, map_location: MapLocation = None) -> dict:
@@ -201,16 +208,18 @@ def load_from_pavi(filename: str, map_location: MapLocation = None) -> dict:
 def register_loaders() -> None:
     """Make every checkpoint that MMEngine loads a safe one.
 
-    OneDL's MMEngine falls back to full unpickling, silently, in the schemes replaced
-    here; OpenMMLab's fails on its own checkpoints. ``torchvision://``, ``modelzoo://``
-    and ``mmcls://`` may stay: they read through a plain `torch.load`, whose default is
-    ``weights_only=True`` in every torch that we accept.
+    OneDL's MMEngine falls back to full unpickling, silently; OpenMMLab's fails on its
+    own checkpoints; and both download through `torch.hub`, which unpickles anything.
+    Nor does any loader hand over what MMEngine would run (see `checkpoint_state`): an
+    inferencer needs its config from you.
     """
     for prefixes, loader in (
         ('', load_from_local),
         (('http://', 'https://'), load_from_http),
         ('zoo://', load_from_zoo),
         (('open-mmlab://', 'openmmlab://'), load_from_openmmlab),
+        (('modelzoo://', 'torchvision://'), load_from_torchvision),
+        ('mmcls://', load_from_mmcls),
         ((r'(\S+\:)?s3://', r'(\S+\:)?petrel://'), load_from_ceph),
         ('pavi://', load_from_pavi),
     ):

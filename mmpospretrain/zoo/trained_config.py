@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from .checkpoint_state import UNREADABLE, config_text
+
 
 def model_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """What the config inside a checkpoint says of ``model``.
@@ -14,8 +16,8 @@ def model_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         such config.
     """
     try:
-        tree = ast.parse(checkpoint.get('meta', {}).get('cfg', ''))
-    except (AttributeError, SyntaxError, TypeError, ValueError):
+        tree = ast.parse(config_text(checkpoint))
+    except UNREADABLE:
         return {}  # the caller has other ways
     variables = {
         ast.unparse(statement.targets[0]): statement.value

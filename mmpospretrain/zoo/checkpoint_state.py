@@ -1,0 +1,105 @@
+"""What a checkpoint says beside weights, and MMEngine would run or delete.
+
+MMEngine runs a config inside a checkpoint as Python: ``meta.config`` when it resumes,
+``message_hub.runtime_info.cfg`` and ``meta.cfg`` when an inferencer is given no config.
+And its ``CheckpointHook`` deletes the file or folder that the message hub calls the
+best checkpoint, wherever it is. None of it reaches MMEngine: `set_aside` puts it away,
+in every loader, and `give_back` returns what is harmless in a training of ours.
+"""
+
+import ast
+import re
+from collections.abc import MutableMapping
+from contextlib import suppress
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+ASIDE = 'set_aside'  # the key of a checkpoint for what was put away
+# What Python's parser raises for what is no program, or one nested without end.
+UNREADABLE = (MemoryError, RecursionError, SyntaxError, TypeError, ValueError)
+HUB = ('log_scalars', 'runtime_info', 'resumed_keys')  # parts of a message hub
+
+
+def set_aside(checkpoint: MutableMapping[str, Any]) -> None:
+    """Put away, in place, what MMEngine would run as code or take for a path.
+
+    Of an old ``meta.config`` stays the number of GPUs, which MMEngine compares, and of
+    the message hub's file names the last parts, in ``checkpoint['set_aside']``.
+    """
+    aside = {'cfg': None, 'files': {}}
+    checkpoint.pop(ASIDE, None)  # it is ours to write
+    meta, hub = checkpoint.get('meta'), checkpoint.get('message_hub')
+    if isinstance(meta, dict):
+        if 'config' in meta:
+            meta['config'] = _gpu_ids(meta['config'])
+        aside['cfg'] = meta.pop('cfg', None)
+    elif not isinstance(meta, Tensor):  # a weight may be called so
+        checkpoint.pop('meta', None)
+    if isinstance(hub, dict):
+        # MMEngine takes anything else for a whole MessageHub, with all that is in it.
+        hub.update({part: {} for part in HUB if not isinstance(hub.get(part), dict)})
+        aside['files'] = _without_paths(hub)
+    else:
+        checkpoint.pop('message_hub', None)
+    if aside['cfg'] or aside['files']:
+        checkpoint[ASIDE] = aside
+
+
+def _gpu_ids(config: Any) -> str:
+    """Text without code that says of the GPUs what a config says."""
+    with suppress(*UNREADABLE):
+        for statement in ast.parse(config).body:
+            if (
+                isinstance(statement, ast.Assign)
+                and ast.unparse(statement.targets) == 'gpu_ids'
+            ):
+                return f'gpu_ids = {[*map(int, ast.literal_eval(statement.value))]}'
+    return ''
+
+
+def _without_paths(hub: dict[str, dict]) -> dict[str, str]:
+    """Take what names files out of a message hub; the names, without folders."""
+    info, files = hub['runtime_info'], {}
+    keep = info.get('keep_ckpt_ids', [])
+    for key in [*info]:
+        is_file = str(key).startswith(('best_ckpt', 'last_ckpt'))
+        if is_file and isinstance(info[key], str):
+            files[key] = re.split(r'[\\/]', info[key])[-1]
+        if (
+            is_file
+            or key == 'cfg'
+            or (key == 'keep_ckpt_ids' and not _are_numbers(keep))
+        ):
+            del info[key]
+            hub['resumed_keys'].pop(key, None)
+    return files
+
+
+def _are_numbers(keep: Any) -> bool:
+    return type(keep) is list and all(type(step) is int and step >= 0 for step in keep)
+
+
+def give_back(checkpoint: MutableMapping[str, Any], work_dir: str | Path) -> None:
+    """Return, in place, what was set aside to a training that does not run it.
+
+    The config's text, and the best and the last checkpoint where files of these names
+    are in the work dir: there alone does a training delete.
+    """
+    aside = checkpoint.pop(ASIDE, {'cfg': None, 'files': {}})
+    if aside['cfg'] is not None:
+        checkpoint['meta']['cfg'] = aside['cfg']
+    for key, name in aside['files'].items():
+        file = Path(work_dir, name)
+        if file.is_file() and (key == 'last_ckpt' or fnmatch(name, 'best_*')):
+            checkpoint['message_hub']['runtime_info'][key] = str(file)
+            checkpoint['message_hub']['resumed_keys'][key] = True
+
+
+def config_text(checkpoint: MutableMapping[str, Any]) -> Any:
+    """The config inside a checkpoint, to be read and never run; '' if there is none."""
+    meta = checkpoint.get('meta')
+    meta = meta if isinstance(meta, dict) else {}
+    return meta.get('cfg') or checkpoint.get(ASIDE, {}).get('cfg') or ''
