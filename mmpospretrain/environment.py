@@ -162,6 +162,7 @@ def prepare() -> None:
     from mmpospretrain.zoo.loading import register_loaders
 
     register_loaders()
+    import_module('mmpospretrain.zoo.safe_files')  # registers itself
 
 
 if __name__ == '__main__':

@@ -23,7 +23,12 @@ from torch import Tensor
 from mmpospretrain.engine.cli import load_config, load_model, readable_errors
 from mmpospretrain.version import __version__
 from mmpospretrain.zoo.loading import METADATA, load_checkpoint_file, state_dict_of
-from mmpospretrain.zoo.metafile import config_path, read_metafile, write_model
+from mmpospretrain.zoo.metafile import (
+    check_name,
+    config_path,
+    read_metafile,
+    write_model,
+)
 from mmpospretrain.zoo.trained_config import model_options
 
 KEPT = ('epoch', 'iter', 'seed', 'dataset_meta')  # of the meta of a checkpoint
@@ -148,6 +153,7 @@ def main() -> None:
     name = args.name or args.config.stem
     metafile = args.metafile or args.config.with_name('metafile.yml')
     with readable_errors():
+        check_name(name)
         cfg = load_config(str(args.config))
         config = config_path(
             args.config.resolve(), args.metafile and args.metafile.resolve()

@@ -101,12 +101,7 @@ def render_page(
 
 
 def _render_section(section: Section) -> str:
-    pictures = ''.join(
-        f'<figure><a href="{escape(p.path)}"><img src="{escape(p.path)}" '
-        f'alt="{escape(p.alt)}"></a><figcaption>{escape(p.caption)}</figcaption>'
-        '</figure>\n'
-        for p in section.pictures
-    )
+    pictures = ''.join(map(_render_picture, section.pictures))
     tags = ['th'] + ['td'] * len(section.table)
     rows = ''.join(
         '<tr>' + ''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in row) + '</tr>\n'
@@ -122,6 +117,14 @@ def _render_section(section: Section) -> str:
 <p class="time">{_duration(section.seconds)}</p>
 </section>
 """
+
+
+def _render_picture(picture: Picture) -> str:
+    path = escape(picture.path.replace(':', '%3A'))  # no javascript:
+    return (
+        f'<figure><a href="{path}"><img src="{path}" alt="{escape(picture.alt)}"></a>'
+        f'<figcaption>{escape(picture.caption)}</figcaption></figure>\n'
+    )
 
 
 def _duration(seconds: float) -> str:

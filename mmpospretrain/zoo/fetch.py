@@ -27,6 +27,32 @@ from pooch.utils import unique_file_name
 
 from .http_transfer import Transfer, TransferError, mark_of
 
+# Endings of what lies in the cache beside a file.
+OURS = ('damaged', 'lock', 'mark', 'part', 'sha256')
+_NO_NAME = re.compile(rf'[\\:]|\.(?=({"|".join(OURS)})$)')
+
+
+def check_file_name(source: str, name: Any) -> None:
+    """Check that a name is that of a file in the cache, and of no other.
+
+    Args:
+        source: Where it is from, for the message.
+        name: Without a folder.
+
+    Raises:
+        ValueError: It has one, on any system, or is hidden, or one of the cache's own.
+    """
+    if not (
+        isinstance(name, str)
+        and name.isprintable()
+        and re.fullmatch(r'[^./\s][^/]*', name)
+        and not _NO_NAME.search(name)
+    ):
+        raise ValueError(
+            f'{source}: {name!r} names no file in the cache: give a name such as '
+            f'vit.pth, without a folder, that ends in none of {", ".join(OURS)}'
+        )
+
 
 def cache_dir() -> Path:
     """The folder of fetched files; it may not exist yet."""
@@ -40,7 +66,7 @@ def fetch_url(url: str) -> Path:
     The name in the cache begins with a hash of the URL: many a file on the web is
     called ``checkpoint.pth``.
     """
-    return fetch([url], unique_file_name(url))
+    return fetch([url], _NO_NAME.sub('_', unique_file_name(url)))
 
 
 def fetch(
@@ -59,8 +85,13 @@ def fetch(
     Raises:
         FileNotFoundError: No source gives the file; says for each why.
         ValueError: What a source gives has another SHA-256, the cache cannot be
-            written, or the mirror is neither a URL nor a folder.
+            written, the mirror is neither a URL nor a folder, or the name or a URL is
+            none.
     """
+    check_file_name('the zoo', name)
+    for url in urls:
+        if not is_url(url):
+            raise ValueError(f'{name}: {url!r} is no address on the web, https://…')
     path = cache_dir() / name
     sha256 = sha256 and sha256.lower()
     expected = sha256 or recorded_sha256(path)
@@ -86,6 +117,11 @@ def fetch(
     return path
 
 
+def is_url(address: Any) -> bool:
+    """Whether it is an address on the web, and not a path on this machine."""
+    return isinstance(address, str) and address.startswith(('http://', 'https://'))
+
+
 def recorded_sha256(path: Path) -> str | None:
     """The SHA-256 that a file of the cache had when it was first fetched."""
     record = _record_of(path)
@@ -107,7 +143,7 @@ def _sources(urls: Sequence[str], name: str) -> list[str]:
     mirror = os.environ.get('MMPOSPRETRAIN_MIRROR')
     if not mirror:
         return [*urls]
-    if mirror.startswith(('http://', 'https://')):
+    if is_url(mirror):
         return [f'{mirror.rstrip("/")}/{quote(name)}', *urls]
     folder = Path(mirror).expanduser()
     if not folder.is_dir():
@@ -178,7 +214,7 @@ def _fetch_from(
     source: str, path: Path, part: Path, expected: str | None, timeout: float
 ) -> None:
     """By pooch, which checks the SHA-256 and then moves the file to ``path``."""
-    remote = source.startswith(('http://', 'https://'))
+    remote = is_url(source)
     pooch.create(
         path=path.parent,
         base_url='',

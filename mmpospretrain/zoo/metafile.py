@@ -19,12 +19,15 @@ from typing import Any
 
 import yaml
 
+from .fetch import check_file_name
+
 # In an editable installation links into the checkout, in a wheel copies: OpenMMLab's
 # place for configs and their index.
 MIM = Path(__file__).parents[1] / '.mim'
 FIELDS = {'Name', 'In Collection', 'Metadata', 'Config', 'Weights', 'Results'}
 OUR_FIELDS = {'Reported', 'Checkpoint'}
 SHA256 = re.compile(r'[0-9a-f]{64}')
+NAME = re.compile(r'[\w+-][\w.+-]*')  # of a model: one word, also in zoo:// and a file
 
 
 def metafiles(root: Path = MIM) -> Iterator[Path]:
@@ -32,6 +35,7 @@ def metafiles(root: Path = MIM) -> Iterator[Path]:
 
     Raises:
         FileNotFoundError: If there is no such index.
+        ValueError: If it imports a file that is not below it.
     """
     index = root / 'model-index.yml'
     if not index.is_file():
@@ -40,7 +44,35 @@ def metafiles(root: Path = MIM) -> Iterator[Path]:
             'its symbolic links'
         )
     for path in yaml.safe_load(index.read_text(encoding='utf-8'))['Import']:
+        check_below(f'{index}: Import', path)
         yield root / path
+
+
+def check_below(source: str, path: Any) -> None:
+    """Check that a path stays below the folder that it is relative to.
+
+    Raises:
+        ValueError: If it does not, on any system.
+    """
+    parts = re.split(r'[/\\]', path) if isinstance(path, str) else []
+    if not parts or parts[0] in ('', '~') or '..' in parts or ':' in path:
+        raise ValueError(
+            f'{source}: {path!r} is no path below the folder of model-index.yml: give '
+            'one such as configs/METHOD/NAME'
+        )
+
+
+def check_name(name: Any) -> None:
+    """Check that a model can be called so.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    if not (isinstance(name, str) and NAME.fullmatch(name)):
+        raise ValueError(
+            f'no model can be called {name!r}: its name is one word of letters, digits '
+            'and - + . _'
+        )
 
 
 def config_path(config: Path, metafile: Path | None = None) -> str:
@@ -70,8 +102,8 @@ def read_metafile(path: Path) -> dict[str, list[dict[str, Any]]]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no YAML, or a model lacks a name, is in no collection, or
-            has a field that nobody reads.
+        ValueError: If it is no YAML, or a model lacks a name, is in no collection, has
+            a field that nobody reads, or names a file elsewhere.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding='utf-8'))
@@ -83,6 +115,7 @@ def read_metafile(path: Path) -> dict[str, list[dict[str, Any]]]:
         name = model.get('Name')
         if not name:
             raise ValueError(f'{path} has a model without a Name')
+        check_name(name)
         if model.get('In Collection') not in collections:
             raise ValueError(
                 f'{path}: {name} is in collection {model.get("In Collection")!r}, not '
@@ -90,7 +123,12 @@ def read_metafile(path: Path) -> dict[str, list[dict[str, Any]]]:
             )
         if unknown := model.keys() - FIELDS - OUR_FIELDS:
             raise ValueError(f'{path}: {name} has unknown fields {sorted(unknown)}')
-        sha256 = model.get('Checkpoint', {}).get('SHA256')
+        if config := model.get('Config'):
+            check_below(f'{path}: Config of {name}', config)
+        checkpoint = model.get('Checkpoint') or {}
+        if checkpoint.get('File') is not None:
+            check_file_name(f'{path}: File of {name}', checkpoint['File'])
+        sha256 = checkpoint.get('SHA256')
         if sha256 and not SHA256.fullmatch(str(sha256)):
             raise ValueError(f'{path}: the SHA256 of {name} is none: {sha256!r}')
     return content

@@ -85,13 +85,10 @@ def _no_bytes() -> bytes:
     return b''
 
 
-def safe_globals() -> list:
-    """For `torch.serialization.safe_globals`: what stands in, and for which name."""
+def numpy_globals() -> list[tuple[Any, str]]:
+    """What stands in for what of NumPy's, and of Python's for it."""
     return [
-        Namespace,  # MAE and DINO, and who builds on them, save their arguments
         (_no_bytes, 'builtins.bytes'),
-        (_history_statistic, 'builtins.getattr'),
-        (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
         (_Array, 'numpy.ndarray'),
         (_Kind, 'numpy.dtype'),
         # NumPy 1 and 2 read each other's files, though the module has moved.
@@ -100,4 +97,14 @@ def safe_globals() -> list:
             for name, stand_in in (('_reconstruct', _Array), ('scalar', _numpy_scalar))
             for core in ('core', '_core')
         ),
+    ]
+
+
+def safe_globals() -> list:
+    """For `torch.serialization.safe_globals`: what stands in, and for which name."""
+    return [
+        Namespace,  # MAE and DINO, and who builds on them, save their arguments
+        (_history_statistic, 'builtins.getattr'),
+        (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
+        *numpy_globals(),
     ]

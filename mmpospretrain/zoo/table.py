@@ -6,12 +6,16 @@ is written by hand, and kept.
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
+from urllib.parse import quote
 
+from .fetch import is_url
 from .metafile import config_path
 from .registry import Entry, Result
 
 PHOTOSHAPES = 'PhotoShapes'
 BLOCK = re.compile(r'(<!-- zoo: (.+?) -->\n).*?(<!-- end -->)', re.DOTALL)
+IN_URLS = '%/:?#@!$&*+,;=~'  # not to be quoted, and no end of a link
 SHORT = {'Top 1 Accuracy': 'top-1', 'Position Accuracy': 'position accuracy'}
 METHOD_COLUMNS = (
     'configuration',
@@ -71,11 +75,11 @@ def method_row(entry: Entry) -> list[str]:
     epochs, data = map(entry.training.get, ('Epochs', 'Training Data'))
     return [
         _linked(entry),
-        f'{epochs} epochs of {data}' if epochs else str(data),
-        '<br>'.join(map(describe, entry.reported)),
-        '<br>'.join(map(describe, entry.measured)),
+        _text(f'{epochs} epochs of {data}' if epochs else data),
+        '<br>'.join(_text(describe(result)) for result in entry.reported),
+        '<br>'.join(_text(describe(result)) for result in entry.measured),
         _weights(entry),
-        f'[log]({entry.log})' if entry.log else '',
+        _link('log', entry.log) if entry.log else '',
     ]
 
 
@@ -93,30 +97,42 @@ def photoshapes_rows(entry: Entry) -> list[list[str]]:
             rows.append(
                 [
                     '',
-                    task,
+                    _text(task),
                     str(result.seeds or 1),
-                    SHORT.get(metric, metric),
-                    measured,
-                    f'{baseline["Name"]}: {compared}',
+                    _text(SHORT.get(metric, metric)),
+                    _text(measured),
+                    _text(f'{baseline["Name"]}: {compared}'),
                 ]
             )
             task = ''
     rows = rows or [[''] * len(PHOTOSHAPES_COLUMNS)]
-    rows[0][0] = f'{_linked(entry)}, {entry.training["Epochs"]} epochs'
+    rows[0][0] = f'{_linked(entry)}, {_text(entry.training["Epochs"])} epochs'
     return rows
 
 
 def _linked(entry: Entry) -> str:
     if entry.config is None:
         return f'`{entry.name}`'
-    return f'[`{entry.name}`]({config_path(entry.config)})'
+    return f'[`{entry.name}`]({quote(config_path(entry.config))})'
 
 
 def _weights(entry: Entry) -> str:
-    links = [f'[{entry.format}]({url})' for url in entry.urls]
+    links = [_link(entry.format, url) for url in entry.urls]
     if entry.by_hand:
-        links = [f'{entry.format}, by hand']
-    return ', '.join([*links, entry.licence]) if links and entry.licence else ''
+        links = [_text(f'{entry.format}, by hand')]
+    return ', '.join([*links, _text(entry.licence)]) if links and entry.licence else ''
+
+
+def _link(text: Any, url: str) -> str:
+    """A link to the web; an address of another kind is only shown."""
+    if not is_url(url):
+        return _text(f'{text}: {url}')
+    return f'[{_text(text)}]({quote(url, safe=IN_URLS)})'
+
+
+def _text(value: Any) -> str:
+    """Of a metafile, on a page: no markup, in one line."""
+    return re.sub(r'([\\`\[\]<>|])', r'\\\1', ' '.join(str(value).split()))
 
 
 def describe(result: Result) -> str:

@@ -157,6 +157,16 @@ def test_a_new_name(tool, config, checkpoint, tmp_path):
     assert (new['Metadata'], 'Results' in new) == ({'Epochs': 14}, False)
 
 
+@pytest.mark.parametrize('name', ['../up', '/tmp/up', 'a/b', r'a\b', '.', 'a b'])
+def test_a_name_that_is_none(tool, config, checkpoint, tmp_path, name):
+    before = sorted(tmp_path.rglob('*'))
+    out = ['--out', tmp_path / 'out', '--name', name]
+    assert 'no model can be called' in tool(
+        'publish_model.py', config, checkpoint, *out
+    )
+    assert sorted(tmp_path.rglob('*')) == before
+
+
 def drop_a_weight(content):
     del content['state_dict']['pos_mask_token']
 

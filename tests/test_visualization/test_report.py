@@ -3,6 +3,8 @@
 import json
 from html.parser import HTMLParser
 
+import pytest
+
 from mmpospretrain.visualization import (
     Picture,
     Section,
@@ -48,8 +50,11 @@ class Links(HTMLParser):
         super().__init__()
         self.links = []
         self.text = ''
+        self.attributes = set()
 
     def handle_starttag(self, tag, attributes):
+        if tag in ('a', 'img'):
+            self.attributes |= {name for name, _ in attributes}
         self.links += [value for name, value in attributes if name in ('href', 'src')]
 
     def handle_data(self, data):
@@ -89,3 +94,15 @@ def test_page():
 def test_page_of_a_success():
     page = render_page('T', 'I', 'V', True, [], {})
     assert '<p class="verdict">V</p>' in page
+
+
+@pytest.mark.parametrize(
+    'path', ['javascript:alert(1)', 'data:text/html,<b>', 'x" onerror="alert(1)']
+)
+def test_a_picture_is_a_file_beside_the_page(path):
+    section = Section('T', 'T', [Picture(path, 'C', 'A')], 'C', 1)
+    page = render_page('T', 'I', 'V', True, [section], {})
+    parser = Links()
+    parser.feed(page)
+    assert parser.links == [path.replace(':', '%3A')] * 2
+    assert parser.attributes == {'href', 'src', 'alt'}

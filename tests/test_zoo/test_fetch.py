@@ -271,3 +271,32 @@ def test_a_killed_process_locks_nobody_out(server, cache):
     end.set()
     assert NAME not in files(cache)
     assert fetch([url], NAME).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    'name', ['../x', '/x', 'a/b', r'a\b', 'C:x', '', '.', '..', 'a\0', 'x.lock', None]
+)
+def test_a_name_that_leaves_the_cache(name, url, server, cache, tmp_path):
+    with pytest.raises(ValueError, match='names no file in the cache'):
+        fetch([url], name)
+    assert not server.asked
+    assert not cache.exists()
+    assert not (tmp_path / 'x').exists()
+
+
+@pytest.mark.parametrize('address', ['/etc/hostname', 'file:///x', '../x', 'ftp://x/y'])
+def test_an_address_is_no_path_of_this_machine(address, cache):
+    with pytest.raises(ValueError, match='is no address on the web'):
+        fetch([address], NAME)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    'path',
+    ['/a..', '/a/..%2Fb', '/a:b.pth', '/a.lock', '/a.sha256', '/a%5Cb', '/%00'],
+)
+def test_names_out_of_urls_stay_in_the_cache(path, server, cache):
+    found = fetch_url(server.put(path, CONTENT))
+    assert found.parent == cache
+    assert found.read_bytes() == CONTENT
+    assert {file.parent for file in cache.rglob('*')} == {cache}

@@ -4,6 +4,8 @@ import hashlib
 import re
 import signal
 import sys
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,36 @@ def test_a_row_of_a_method():
     ]
     blank = Entry(name='b', method='A', **{**PLAIN, 'training': {'Training Data': 'B'}})
     assert method_row(blank) == ['`b`', 'B', '', '', '', '']
+
+
+@pytest.mark.parametrize(
+    'evil',
+    ['<script>alert(1)</script>', '[a](javascript:alert(1))', 'a | b', 'a\n| b |', '`'],
+)
+def test_texts_of_a_metafile_are_no_markup(evil):
+    result = Result('T', evil, {evil: 1.0}, evil, evil)
+    training = {'Epochs': evil, 'Training Data': evil}
+    baseline = {'Name': evil, 'Metrics': {evil: 2}}
+    entry = Entry(
+        'a',
+        'A',
+        **{
+            **PLAIN,
+            'urls': ('javascript:alert(1)', 'https://x/a)<b>|"'),
+            'format': evil,
+            'licence': evil,
+            'log': evil,
+            'training': training,
+            'reported': (result,),
+            'measured': (replace(result, baseline=baseline),),
+        },
+    )
+    cells = [*method_row(entry)[1:], *chain(*photoshapes_rows(entry))]
+    links = ' '.join(cells).count('](https://x/a%29%3Cb%3E%7C%22)')
+    assert links == 1
+    for cell in cells:
+        markup = re.sub(r'\\.|<br>|\]\(https://\S+\)', '', cell)
+        assert not re.search(r'[<>|\n]|\]\(', markup), cell
 
 
 def test_rows_of_photoshapes():

@@ -246,3 +246,59 @@ def test_write_model(metafile):
         write_model(metafile, {'Name': 'c'})
     assert metafile.read_text() == before
     assert os.listdir(metafile.parent) == ['metafile.yml']
+
+
+@pytest.mark.parametrize(
+    ('field', 'values'),
+    [
+        (
+            'Checkpoint: {File: %s}',
+            [
+                *('../x.pth', '/tmp/x.pth', 'a/b.pth', r"'..\x'", r"'C:\x'", "'C:x'"),
+                *("''", '.', '..', '.hidden', '5', '[a.pth]', r'"a\0.pth"', r'"a\nb"'),
+                *('vit.pth.sha256', 'vit.pth.lock', 'vit.part', 'vit.part.mark'),
+            ],
+        ),
+        (
+            'Config: %s',
+            ['../x.py', '/x.py', 'configs/../../x.py', r"'..\x.py'", "'C:x.py'", '~/x'],
+        ),
+    ],
+    ids=['file', 'config'],
+)
+def test_a_metafile_that_leaves_its_folder(metafile, field, values):
+    text = metafile.read_text()
+    for value in values:
+        entry = field % value
+        metafile.write_text(f'{text}- {{Name: b, In Collection: A, {entry}}}\n')
+        with pytest.raises(
+            ValueError, match=r'metafile\.yml: \w+ of b: .* names? no|no'
+        ):
+            read_metafile(metafile)
+
+
+@pytest.mark.parametrize(
+    'name', ['../x', '/x', 'a b', '.x', '[x](y)', '<b>', r'a\b', '5']
+)
+def test_names_are_words(metafile, name):
+    number = name if name == '5' else repr(name)
+    text = metafile.read_text()
+    metafile.write_text(f'{text}- {{Name: {number}, In Collection: A}}\n')
+    with pytest.raises(ValueError, match='no model can be called'):
+        read_metafile(metafile)
+
+
+@pytest.mark.parametrize('path', ['../evil.yml', '/evil.yml', '5', r"'..\evil.yml'"])
+def test_an_index_that_leaves_its_folder(tmp_path, path):
+    (tmp_path / 'model-index.yml').write_text(f'Import: [{path}]\n')
+    with pytest.raises(ValueError, match=r'model-index\.yml: Import: .* is no path'):
+        list(metafiles(tmp_path))
+
+
+def test_a_metafile_runs_nothing(metafile, tmp_path):
+    trace = tmp_path / 'trace'
+    tag = f"!!python/object/apply:os.mkdir ['{trace}']"
+    metafile.write_text(f'{metafile.read_text()}- {tag}\n')
+    with pytest.raises(ValueError, match='is no YAML'):
+        read_metafile(metafile)
+    assert not trace.exists()
