@@ -124,13 +124,13 @@ def verify_all(models: list[Entry], offline: bool, console: Console) -> int:
         problems += [f'{entry.name}: {what}' for what in wrong]
     console.print(table)
     for problem in problems:
-        console.print(problem, style='red', markup=False, soft_wrap=True)
+        console.print(problem, style='red', soft_wrap=True)
     return len(problems)
 
 
 def main() -> int:
     """Run the command, and return the exit code."""
-    args, console = parse_args(), Console()
+    args, console = parse_args(), Console(markup=False)  # texts of metafiles
     with readable_errors():
         if args.command == 'list':
             console.print(list_table(chosen(args.pattern)))

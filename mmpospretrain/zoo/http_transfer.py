@@ -127,7 +127,7 @@ class Transfer:
         total = _total_of(response)
         console = Console(stderr=True)
         columns = (
-            TextColumn('{task.description}'),
+            TextColumn('{task.description}', markup=False),  # a name out of a URL
             BarColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),

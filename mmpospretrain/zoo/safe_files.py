@@ -57,16 +57,16 @@ class _Unpickler(pickle.Unpickler):
         if path == '_codecs.encode':  # by which Python 2 and 3 exchange bytes
             return _encode
         if path not in KINDS:
-            raise ValueError(
-                f'a pickle asks for {path}, which is no plain value. Nothing of it was '
-                'executed. If you trust its source, write it as JSON'
+            raise pickle.UnpicklingError(
+                f'it asks for {path}, which was not executed. If you trust its source, '
+                'write it as JSON'
             )
         return KINDS[path]
 
 
 def _encode(text: str, encoding: str) -> bytes:
     if encoding != 'latin1':
-        raise ValueError(f'a pickle asks for the codec {encoding!r}: write it as JSON')
+        raise pickle.UnpicklingError(f'it asks for the codec {encoding!r}')
     return text.encode(encoding)
 
 
@@ -78,6 +78,10 @@ class SafePickleHandler(PickleHandler):
         """Read plain values.
 
         Raises:
-            ValueError: The pickle asks for more.
+            ValueError: It is no whole pickle, or asks for more.
         """
-        return _Unpickler(file, **kwargs).load()
+        try:
+            return _Unpickler(file, **kwargs).load()
+        except (pickle.UnpicklingError, EOFError) as error:
+            name = getattr(file, 'name', 'a file')
+            raise ValueError(f'{name} is no pickle of plain values: {error}') from error

@@ -17,7 +17,7 @@ from torch import nn
 
 import mmpospretrain.models  # noqa: F401  (puts our loaders into MMEngine)
 from mmpospretrain.engine import PretrainRunner
-from mmpospretrain.zoo.checkpoint_state import set_aside
+from mmpospretrain.zoo.checkpoint_state import give_back, set_aside
 from mmpospretrain.zoo.loading import METADATA, load_checkpoint_file
 from mmpospretrain.zoo.trained_config import model_options
 
@@ -165,6 +165,49 @@ def test_the_config_stays_readable(write):
     set_aside(content)
     assert model_options(content) == {'a': 1}
     assert content['meta']['config'] == 'gpu_ids = [0, 1]'
+
+
+@pytest.mark.parametrize('config', ['[' * 10_000, 'gpu_ids = f()', 'gpu_ids = [[]]', 5])
+def test_an_unreadable_config_is_left_out(config):
+    content = saved({'config': config, 'cfg': '(' * 10_000})
+    set_aside(content)
+    assert content['meta']['config'] == ''
+    assert model_options(content) == {}
+
+
+def test_what_was_set_aside_is_never_from_the_file(tmp_path):
+    victim = tmp_path / 'best_photo.jpg'
+    victim.touch()
+    aside = {'cfg': 'exploit()', 'files': {'best_ckpt': victim.name}}
+    content = saved(set_aside=aside)
+    set_aside(content)
+    give_back(content, tmp_path)
+    assert 'cfg' not in content['meta']
+    assert content['message_hub']['runtime_info'] == {}
+
+
+def test_the_config_is_back_where_it_is_not_run(tmp_path):
+    content = saved({'cfg': 'a = 1'}, {'cfg': 'a = 1', 'last_ckpt': '/x/epoch_1.pth'})
+    (tmp_path / 'epoch_1.pth').touch()
+    set_aside(content)
+    give_back(content, tmp_path)
+    assert content['meta']['cfg'] == 'a = 1'
+    last = {'last_ckpt': str(tmp_path / 'epoch_1.pth')}
+    assert content['message_hub']['runtime_info'] == last
+    assert 'set_aside' not in content
+
+
+@pytest.mark.parametrize('meta', [Namespace(config='f()'), ['config'], 'config', 5])
+def test_a_meta_that_is_no_dict_goes(meta):
+    content = saved() | {'meta': meta}
+    set_aside(content)
+    assert 'meta' not in content
+
+
+def test_a_weight_called_meta_stays():
+    content = {'meta': torch.ones(1)}
+    set_aside(content)
+    assert content == {'meta': torch.ones(1)}
 
 
 def test_another_number_of_gpus_is_still_told(runner, write):

@@ -1,5 +1,6 @@
 """YAML and pickles that MMEngine reads: plain values, and nothing runs."""
 
+import codecs
 import os
 import pickle
 from collections import OrderedDict
@@ -53,13 +54,14 @@ def test_arrays_in_pickles(tmp_path, protocol):
         lambda trace: Evil(getattr, OrderedDict, 'mro'),
         lambda trace: torch.ones(1),
         lambda trace: Evil(np.dtype, 'O,f8'),
+        lambda trace: Evil(codecs.encode, 'x', 'rot13'),
     ],
 )
 @pytest.mark.parametrize('protocol', [0, 2, 4])
 def test_pickles_run_nothing(tmp_path, attack, protocol):
     path, trace = tmp_path / 'evil.pkl', tmp_path / 'trace'
     path.write_bytes(pickle.dumps(attack(str(trace)), protocol))
-    with pytest.raises((ValueError, pickle.UnpicklingError), match=r'asks for|dtype'):
+    with pytest.raises(ValueError, match='no pickle of plain values'):
         mmengine.load(path)
     assert not trace.exists()
 
