@@ -8,6 +8,7 @@ in every loader, and `give_back` returns what is harmless in a training of ours.
 """
 
 import ast
+import os
 import re
 from collections.abc import MutableMapping
 from contextlib import suppress
@@ -92,9 +93,10 @@ def give_back(checkpoint: MutableMapping[str, Any], work_dir: str | Path) -> Non
     if aside['cfg'] is not None:
         checkpoint['meta']['cfg'] = aside['cfg']
     for key, name in aside['files'].items():
-        file = Path(work_dir, name)
-        if file.is_file() and (key == 'last_ckpt' or fnmatch(name, 'best_*')):
-            checkpoint['message_hub']['runtime_info'][key] = str(file)
+        file = os.path.join(work_dir, name)
+        # Not by Path, which raises an error of its own for impossible names.
+        if os.path.isfile(file) and (key == 'last_ckpt' or fnmatch(name, 'best_*')):
+            checkpoint['message_hub']['runtime_info'][key] = file
             checkpoint['message_hub']['resumed_keys'][key] = True
 
 

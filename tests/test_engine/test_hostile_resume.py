@@ -186,6 +186,14 @@ def test_what_was_set_aside_is_never_from_the_file(tmp_path):
     assert content['message_hub']['runtime_info'] == {}
 
 
+@pytest.mark.parametrize('name', ['best_' * 100, 'best_\0', '..', '', 'best_/x', 5])
+def test_impossible_names_are_no_files(tmp_path, name):
+    content = saved(info={'best_ckpt': name, 'last_ckpt': name})
+    set_aside(content)
+    give_back(content, tmp_path)
+    assert content['message_hub']['runtime_info'] == {}
+
+
 def test_the_config_is_back_where_it_is_not_run(tmp_path):
     content = saved({'cfg': 'a = 1'}, {'cfg': 'a = 1', 'last_ckpt': '/x/epoch_1.pth'})
     (tmp_path / 'epoch_1.pth').touch()
