@@ -17,7 +17,7 @@ from torch import nn
 
 from mmpospretrain.checks import check_choice
 from mmpospretrain.registry import RUNNERS
-from mmpospretrain.zoo.checkpoint_state import give_back
+from mmpospretrain.zoo.checkpoint_state import drop_foreign_files, give_back
 
 from .config_check import check_config
 from .hooks.model_access import unwrapped
@@ -72,7 +72,8 @@ class PretrainRunner(Runner):
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As upstream, which runs and deletes what a checkpoint tells it to."""
         checkpoint = super().load_checkpoint(*args, **kwargs)
-        give_back(checkpoint, self.work_dir)
+        give_back(checkpoint)
+        drop_foreign_files(checkpoint, self.work_dir)
         return checkpoint
 
     def setup_env(self, env_cfg: dict) -> None:

@@ -4,7 +4,7 @@ MMEngine runs a config inside a checkpoint as Python: ``meta.config`` when it re
 ``message_hub.runtime_info.cfg`` and ``meta.cfg`` when an inferencer is given no config.
 And its ``CheckpointHook`` deletes the file or folder that the message hub calls the
 best checkpoint, wherever it is. None of it reaches MMEngine: `set_aside` puts it away,
-in every loader, and `give_back` returns what is harmless in a training of ours.
+in every loader, and our runner takes back what it can use without harm.
 """
 
 import ast
@@ -27,8 +27,8 @@ HUB = ('log_scalars', 'runtime_info', 'resumed_keys')  # parts of a message hub
 def set_aside(checkpoint: MutableMapping[str, Any]) -> None:
     """Put away, in place, what MMEngine would run as code or take for a path.
 
-    Of an old ``meta.config`` stays the number of GPUs, which MMEngine compares, and of
-    the message hub's file names the last parts, in ``checkpoint['set_aside']``.
+    It is in ``checkpoint['set_aside']`` from then on. Of an old ``meta.config`` stays
+    the number of GPUs, which MMEngine compares.
     """
     aside = {'cfg': None, 'files': {}}
     checkpoint.pop(ASIDE, None)  # it is ours to write
@@ -62,42 +62,56 @@ def _gpu_ids(config: Any) -> str:
 
 
 def _without_paths(hub: dict[str, dict]) -> dict[str, str]:
-    """Take what names files out of a message hub; the names, without folders."""
-    info, files = hub['runtime_info'], {}
-    keep = info.get('keep_ckpt_ids', [])
-    for key in [*info]:
-        is_file = str(key).startswith(('best_ckpt', 'last_ckpt'))
-        if is_file and isinstance(info[key], str):
-            files[key] = re.split(r'[\\/]', info[key])[-1]
-        if (
-            is_file
-            or key == 'cfg'
-            or (key == 'keep_ckpt_ids' and not _are_numbers(keep))
-        ):
-            del info[key]
-            hub['resumed_keys'].pop(key, None)
-    return files
+    """Take what is run or names files out of a message hub; the paths of files."""
+    info = hub['runtime_info']
+    info.pop('cfg', None)
+    if not _are_numbers(info.get('keep_ckpt_ids')):
+        info.pop('keep_ckpt_ids', None)
+    files = {key: info.pop(key) for key in [*info] if _names_a_file(key)}
+    kept = info.keys() | hub['log_scalars'].keys()
+    hub['resumed_keys'] = {k: v for k, v in hub['resumed_keys'].items() if k in kept}
+    return {key: path for key, path in files.items() if isinstance(path, str)}
 
 
 def _are_numbers(keep: Any) -> bool:
     return type(keep) is list and all(type(step) is int and step >= 0 for step in keep)
 
 
-def give_back(checkpoint: MutableMapping[str, Any], work_dir: str | Path) -> None:
-    """Return, in place, what was set aside to a training that does not run it.
+def give_back(checkpoint: MutableMapping[str, Any]) -> None:
+    """Return, in place, what was set aside, to who does not run or follow it.
 
-    The config's text, and the best and the last checkpoint where files of these names
-    are in the work dir: there alone does a training delete.
+    A runner that trains has to call `drop_foreign_files`.
     """
     aside = checkpoint.pop(ASIDE, {'cfg': None, 'files': {}})
     if aside['cfg'] is not None:
         checkpoint['meta']['cfg'] = aside['cfg']
-    for key, name in aside['files'].items():
+    for key, path in aside['files'].items():
+        checkpoint['message_hub']['runtime_info'][key] = path
+        checkpoint['message_hub']['resumed_keys'][key] = True
+
+
+def drop_foreign_files(
+    checkpoint: MutableMapping[str, Any], work_dir: str | Path
+) -> None:
+    """Keep, in place, of the files in a message hub those of a work dir, by name.
+
+    There alone does a training delete: the best checkpoint, once there is a better one.
+    """
+    hub = checkpoint.get('message_hub', {})
+    info = hub.get('runtime_info', {})
+    for key in [key for key in info if _names_a_file(key)]:
+        name = re.split(r'[\\/]', info[key])[-1]
         file = os.path.join(work_dir, name)
         # Not by Path, which raises an error of its own for impossible names.
         if os.path.isfile(file) and (key == 'last_ckpt' or fnmatch(name, 'best_*')):
-            checkpoint['message_hub']['runtime_info'][key] = file
-            checkpoint['message_hub']['resumed_keys'][key] = True
+            info[key] = file
+        else:
+            del info[key]
+            hub['resumed_keys'].pop(key, None)
+
+
+def _names_a_file(key: Any) -> bool:
+    return str(key).startswith(('best_ckpt', 'last_ckpt'))
 
 
 def config_text(checkpoint: MutableMapping[str, Any]) -> Any:

@@ -17,7 +17,11 @@ from torch import nn
 
 import mmpospretrain.models  # noqa: F401  (puts our loaders into MMEngine)
 from mmpospretrain.engine import PretrainRunner
-from mmpospretrain.zoo.checkpoint_state import give_back, set_aside
+from mmpospretrain.zoo.checkpoint_state import (
+    drop_foreign_files,
+    give_back,
+    set_aside,
+)
 from mmpospretrain.zoo.loading import METADATA, load_checkpoint_file
 from mmpospretrain.zoo.trained_config import model_options
 
@@ -181,7 +185,8 @@ def test_what_was_set_aside_is_never_from_the_file(tmp_path):
     aside = {'cfg': 'exploit()', 'files': {'best_ckpt': victim.name}}
     content = saved(set_aside=aside)
     set_aside(content)
-    give_back(content, tmp_path)
+    give_back(content)
+    drop_foreign_files(content, tmp_path)
     assert 'cfg' not in content['meta']
     assert content['message_hub']['runtime_info'] == {}
 
@@ -190,7 +195,8 @@ def test_what_was_set_aside_is_never_from_the_file(tmp_path):
 def test_impossible_names_are_no_files(tmp_path, name):
     content = saved(info={'best_ckpt': name, 'last_ckpt': name})
     set_aside(content)
-    give_back(content, tmp_path)
+    give_back(content)
+    drop_foreign_files(content, tmp_path)
     assert content['message_hub']['runtime_info'] == {}
 
 
@@ -198,7 +204,8 @@ def test_the_config_is_back_where_it_is_not_run(tmp_path):
     content = saved({'cfg': 'a = 1'}, {'cfg': 'a = 1', 'last_ckpt': '/x/epoch_1.pth'})
     (tmp_path / 'epoch_1.pth').touch()
     set_aside(content)
-    give_back(content, tmp_path)
+    give_back(content)
+    drop_foreign_files(content, tmp_path)
     assert content['meta']['cfg'] == 'a = 1'
     last = {'last_ckpt': str(tmp_path / 'epoch_1.pth')}
     assert content['message_hub']['runtime_info'] == last
