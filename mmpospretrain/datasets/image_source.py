@@ -4,9 +4,10 @@ import os
 import os.path as osp
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from mmengine import fileio
+from PIL import Image
 
 EXTENSIONS = (
     '.jpg',
@@ -65,6 +66,21 @@ def require_images(folder: str, extensions: Sequence[str] = EXTENSIONS) -> None:
     raise ValueError(
         f'no image in {folder}: saw {others.total()} other {files} ({kinds}), at any '
         f'depth, but none that ends in {endings}'
+    )
+
+
+def left_out(folder: str, used: Container[str]) -> Counter[str]:
+    """Count, by ending, the images below a folder that a data set does not use.
+
+    Args:
+        folder: What the data set scans.
+        used: Paths that it uses, beginning with ``folder``.
+    """
+    endings = Image.registered_extensions()
+    return Counter(
+        osp.splitext(name)[1]
+        for name in fileio.list_dir_or_file(folder, list_dir=False, recursive=True)
+        if is_image(name, endings) and osp.join(folder, name) not in used
     )
 
 

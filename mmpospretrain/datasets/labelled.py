@@ -14,7 +14,7 @@ from mmpospretrain.registry import registered
 
 from .coco_labels import check_categories, reads_categories
 from .image_source import missing
-from .map_labels import check_maps
+from .map_labels import check_maps, reads_maps
 from .scenes import SHAPES
 from .stanford_cars import LAYOUT as STANFORD_CARS
 from .tiny_imagenet import LAYOUT as TINY_IMAGENET
@@ -120,7 +120,7 @@ def check_layout(cfg: Config, loaders: Sequence[str] = LOADERS) -> None:
     # In every process: if one alone found an error, the others would wait for it.
     for index, dataset in enumerate(datasets):
         if dataset not in datasets[:index]:  # that of the test is that of validation
-            _check_content(dataset, cfg.get('default_scope'))
+            _check_content(dataset, cfg)
 
 
 def _required(dataset: ConfigDict) -> Iterator[Path]:
@@ -136,11 +136,11 @@ def _required(dataset: ConfigDict) -> Iterator[Path]:
     yield from (root / part for part in parts if isinstance(part, str) and part)
 
 
-def _check_content(dataset: ConfigDict, scope: str | None) -> None:
+def _check_content(dataset: ConfigDict, cfg: Config) -> None:
+    scope = cfg.get('default_scope')
     kind = registered(dataset.type, DATASETS, scope)
-    prefix = dataset.get('data_prefix') or {}
-    has_maps = isinstance(prefix, dict) and (
-        prefix.get('img_path') and prefix.get('seg_map_path')
+    has_maps = reads_maps(kind) and (dataset.get('data_prefix') or {}).get(
+        'seg_map_path'
     )
     has_categories = dataset.get('ann_file') and reads_categories(kind)
     if has_maps or has_categories:
@@ -151,4 +151,5 @@ def _check_content(dataset: ConfigDict, scope: str | None) -> None:
         if has_categories:
             check_categories(built.ann_file, built.metainfo)
         else:
-            check_maps(built)
+            training = dataset in [*labelled_datasets(cfg, ['train_dataloader'])]
+            check_maps(built, dataset.get('pipeline', ()), cfg, training=training)

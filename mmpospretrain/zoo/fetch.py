@@ -25,6 +25,8 @@ from filelock import FileLock, Timeout
 from mmengine.logging import print_log
 from pooch.utils import unique_file_name
 
+from mmpospretrain.cache import cache_dir
+
 from .http_transfer import Transfer, TransferError, mark_of
 
 # Endings of what lies in the cache beside a file.
@@ -52,12 +54,6 @@ def check_file_name(source: str, name: Any) -> None:
             f'{source}: {name!r} names no file in the cache: give a name such as '
             f'vit.pth, without a folder, that ends in none of {", ".join(OURS)}'
         )
-
-
-def cache_dir() -> Path:
-    """The folder of fetched files; it may not exist yet."""
-    folder = os.environ.get('MMPOSPRETRAIN_CACHE') or pooch.os_cache('mmpospretrain')
-    return Path(folder).expanduser()
 
 
 def fetch_url(url: str) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mmpospretrain.datasets import map_labels, map_values
 from mmpospretrain.datasets.photoshapes import generate
 
 
@@ -19,3 +20,18 @@ def shapes(tmp_path_factory) -> Path:
 def mine(shapes, tmp_path) -> Path:
     """A set to be spoilt."""
     return Path(shutil.copytree(shapes, tmp_path / 'mine'))
+
+
+@pytest.fixture
+def told(monkeypatch) -> list[str]:
+    """What checks of labels log."""
+    texts = []
+    for module in (map_labels, map_values):
+        monkeypatch.setattr(module, 'print_log', lambda text, **_: texts.append(text))
+    return texts
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> None:
+    """Checks remember nothing of other tests."""
+    monkeypatch.setenv('MMPOSPRETRAIN_CACHE', str(tmp_path / 'cache'))

@@ -7,6 +7,7 @@ import pytest
 from categories import rename
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
+from PIL import Image
 
 from mmpospretrain.datasets import coco_labels
 from mmpospretrain.datasets.labelled import (
@@ -46,9 +47,10 @@ def lay_out(root: Path, config: str) -> None:
     for name in FILES[config]:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
         if name.endswith('.json'):
             write_categories(path, coco_names())
+        else:  # a grey image is a map as well
+            Image.new('L' if path.suffix == '.png' else 'RGB', (8, 8), 1).save(path)
 
 
 def coco_names() -> tuple[str, ...]:
