@@ -1,6 +1,7 @@
 """Images of all kinds. PhotoShapes is a program of its own: see photoshapes.py."""
 
 from .cifar import CIFAR10, CIFAR100
+from .class_folders import CustomDataset, ImageNet
 from .image_folder import BrokenImagesError, ImageFolder, read_image
 from .image_source import resolve_image_source
 from .stanford_cars import StanfordCars
@@ -12,7 +13,9 @@ __all__ = [
     'CIFAR100',
     'BrokenImagesError',
     'CropWithBox',
+    'CustomDataset',
     'ImageFolder',
+    'ImageNet',
     'MultiCrop',
     'StanfordCars',
     'TinyImageNet',

@@ -14,9 +14,9 @@ from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 from PIL import Image, ImageOps
 
+from mmpospretrain.datasets.class_folders import VisibleFolders
 from mmpospretrain.datasets.image_source import (
     EXTENSIONS,
-    is_image,
     read_list,
     require_images,
 )
@@ -32,7 +32,7 @@ class BrokenImagesError(RuntimeError):
 
 
 @DATASETS.register_module()
-class ImageFolder(CustomDataset):
+class ImageFolder(VisibleFolders, CustomDataset):
     """MMPretrain's ``CustomDataset`` for images nobody has looked through.
 
     It takes flat and nested folders, ImageNet's layout and list files. A list file has
@@ -110,10 +110,6 @@ class ImageFolder(CustomDataset):
         subset = super().get_subset(indices)
         subset._forget_broken()
         return subset
-
-    def is_valid_file(self, filename: str) -> bool:
-        """Whether a file in the folder is an image, and not hidden."""
-        return is_image(filename, self.extensions)
 
     def _find_samples(self) -> list:
         require_images(self.img_prefix, self.extensions)

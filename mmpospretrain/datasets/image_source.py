@@ -4,7 +4,7 @@ import os
 import os.path as osp
 import re
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from mmengine import fileio
 from PIL import Image
@@ -82,6 +82,19 @@ def left_out(folder: str, used: Container[str]) -> Counter[str]:
         for name in fileio.list_dir_or_file(folder, list_dir=False, recursive=True)
         if is_image(name, endings) and osp.join(folder, name) not in used
     )
+
+
+def absent(paths: Iterable[str]) -> list[str]:
+    """Those of some paths where there is nothing; each folder is listed once."""
+    there: dict[str, set[str]] = {}
+    lost = []
+    for path in paths:
+        folder, name = osp.split(path)
+        if folder not in there:
+            there[folder] = {*os.listdir(folder)} if osp.isdir(folder) else set()
+        if name not in there[folder]:
+            lost.append(path)
+    return lost
 
 
 def read_list(path: str) -> list[tuple[str, int | None]]:

@@ -13,6 +13,7 @@ from mmengine.registry import DATASETS
 from mmpospretrain.registry import registered
 
 from .coco_labels import check_categories, reads_categories
+from .folder_labels import check_classes
 from .image_source import missing
 from .map_labels import check_maps, reads_maps
 from .scenes import SHAPES
@@ -92,8 +93,9 @@ def set_data_root(cfg: Config, root: str) -> None:
 def check_layout(cfg: Config, loaders: Sequence[str] = LOADERS) -> None:
     """See that the files and folders that the data sets name are there, and fit.
 
-    The categories of a file in COCO's format must be the classes of its data set, and
-    every image for segmentation must have a map.
+    The categories of a file in COCO's format must be the classes of its data set,
+    every image for segmentation must have a map of class numbers, and folders of
+    classes must have the same names everywhere; hidden ones are left out.
 
     Args:
         cfg: A whole config.
@@ -102,8 +104,8 @@ def check_layout(cfg: Config, loaders: Sequence[str] = LOADERS) -> None:
     Raises:
         FileNotFoundError: Names the first that is not there, and the layout expected;
             or the images and maps that a folder lacks.
-        ValueError: If categories and classes differ, a file is not in COCO's format, or
-            no image has the right suffix.
+        ValueError: If categories and classes differ, a file is not in COCO's format, no
+            image has the right suffix, or labels are none of the classes.
     """
     datasets = [
         dataset
@@ -121,6 +123,7 @@ def check_layout(cfg: Config, loaders: Sequence[str] = LOADERS) -> None:
     for index, dataset in enumerate(datasets):
         if dataset not in datasets[:index]:  # that of the test is that of validation
             _check_content(dataset, cfg)
+    check_classes(cfg, [*labelled_datasets(cfg, loaders)])
 
 
 def _required(dataset: ConfigDict) -> Iterator[Path]:

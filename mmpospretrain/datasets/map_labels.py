@@ -12,7 +12,7 @@ from mmengine.registry import TRANSFORMS
 
 from mmpospretrain.registry import registered
 
-from .image_source import left_out
+from .image_source import absent, left_out
 from .map_values import IGNORED, Numbers, judge_maps, read_maps
 from .wording import YOUR_CLASSES, some
 
@@ -103,21 +103,13 @@ def _check_names(dataset: BaseDataset) -> None:
             f'seg_map_suffix: see {YOUR_CLASSES}.'
         )
     for key, what in (('img_path', 'images'), ('seg_map_path', 'maps')):
-        there: dict[str, set[str]] = {}  # by folder: one look into each is quick
-        lost = []
-        for folder, name in (os.path.split(sample[key]) for sample in samples):
-            if folder not in there:
-                there[folder] = (
-                    {*os.listdir(folder)} if os.path.isdir(folder) else set()
-                )
-            if name not in there[folder]:
-                lost.append((folder, name))
+        lost = absent([sample[key] for sample in samples])
         if lost:
             raise FileNotFoundError(
                 f'{len(lost)} of the {len(samples)} {what} that {kind} needs are '
-                f'missing. Expected in {lost[0][0]}: '
-                f'{some([name for _, name in lost], 5)}. A map is called as its '
-                f'image, but for img_suffix={suffix!r} and '
+                f'missing. Expected in {os.path.dirname(lost[0])}: '
+                f'{some([os.path.basename(path) for path in lost], 5)}. '
+                f'A map is called as its image, but for img_suffix={suffix!r} and '
                 f'seg_map_suffix={getattr(dataset, "seg_map_suffix", "")!r}. Set '
                 'these, or name the images to be used in ann_file, without suffix.'
             )

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmpospretrain.checks import check_at_least
 from mmpospretrain.datasets import ImageFolder
+from mmpospretrain.datasets.class_folders import check_same_names
 from mmpospretrain.models import PositionViT
 from mmpospretrain.zoo.loading import compare_weights
 
@@ -198,12 +199,8 @@ def check_same_classes(train: BaseDataset, val: BaseDataset, name: str) -> None:
         val: Likewise.
         name: Of ``val``, for errors.
     """
-    if val.CLASSES and train.CLASSES and val.CLASSES != train.CLASSES:
-        differing = sorted({*val.CLASSES} ^ {*train.CLASSES})
-        raise ValueError(
-            f'{name} has other classes than the training images; only one has '
-            f'{", ".join(differing[:5])}'
-        )
+    if val.CLASSES and train.CLASSES:
+        check_same_names(val.CLASSES, train.CLASSES, name, 'the training images')
     if unknown := {*labels_of(val)} - {*labels_of(train)}:
         raise ValueError(
             f'{name} has labels that no training image has: {sorted(unknown)[:5]}; a '

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mmpospretrain.datasets import map_labels, map_values
+from mmpospretrain.datasets import folder_labels, map_labels, map_values
 from mmpospretrain.datasets.photoshapes import generate
 
 
@@ -26,7 +26,7 @@ def mine(shapes, tmp_path) -> Path:
 def told(monkeypatch) -> list[str]:
     """What checks of labels log."""
     texts = []
-    for module in (map_labels, map_values):
+    for module in (folder_labels, map_labels, map_values):
         monkeypatch.setattr(module, 'print_log', lambda text, **_: texts.append(text))
     return texts
 
