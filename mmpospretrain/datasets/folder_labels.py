@@ -73,7 +73,8 @@ def check_classes(cfg: Config, datasets: Sequence[ConfigDict]) -> None:
             continue
         root = built.img_prefix
         key = (root, built.extensions)
-        if key not in looked:
+        is_new = key not in looked  # that of the test is often that of validation
+        if is_new:
             looked[key] = _look(root, built.extensions)
             _tell(root, looked[key], built.extensions)
         folders = looked[key]
@@ -86,7 +87,7 @@ def check_classes(cfg: Config, datasets: Sequence[ConfigDict]) -> None:
             raise ValueError(f'{error}. {ORDER} See {YOUR_CLASSES}.') from None
         first = first or (root, folders.names)
         named = {**(dataset.get('metainfo') or {}), **dataset}.get('classes') or ()
-        if named and not {*folders.names} & {*built.CLASSES}:
+        if is_new and named and not {*folders.names} & {*built.CLASSES}:
             pairs = zip(folders.names, built.CLASSES, strict=True)
             pairs = [f'{folder} is {name!r}' for folder, name in pairs]
             _warn(

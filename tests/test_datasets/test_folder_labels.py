@@ -91,6 +91,7 @@ def test_folders_may_be_called_otherwise(root, told):
     """As ImageNet's, whose names no folder has."""
     check_layout(config(root, metainfo=dict(classes=('Ameise', 'Biene', 'Katze'))))
     assert "ant is 'Ameise', bee is 'Biene', cat is 'Katze'" in told[0]
+    assert len(told) == 2  # not of the test again
     assert 'has other classes than metainfo.classes' in refused(root, classes=None)
 
 
