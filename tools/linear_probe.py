@@ -34,7 +34,7 @@ from rich.table import Table
 from torch import nn
 
 from mmpospretrain.checks import check_at_least
-from mmpospretrain.datasets import BrokenImagesError, ImageFolder
+from mmpospretrain.datasets import ImageFolder
 from mmpospretrain.engine.cli import facts, load_config, readable_errors
 from mmpospretrain.evaluation.earlier_probes import read_earlier
 from mmpospretrain.evaluation.features import (
@@ -210,23 +210,20 @@ class Extractor:
         """Features of a data set, from the cache if they are there.
 
         Raises:
-            ValueError: If too many images cannot be read.
+            BrokenImagesError: If too many images cannot be read.
         """
         path = self.cache.path(dataset, self.layers)
         features = self.cache.load(path)
         if features is None:
-            try:
-                features = extract_features(
-                    self.backbone,
-                    self.preprocessor,
-                    dataset,
-                    self.layers,
-                    self.args.batch_size,
-                    self.args.num_workers,
-                    title,
-                )
-            except BrokenImagesError as error:
-                raise ValueError(f'{error}; here by --max-broken-share') from error
+            features = extract_features(
+                self.backbone,
+                self.preprocessor,
+                dataset,
+                self.layers,
+                self.args.batch_size,
+                self.args.num_workers,
+                title,
+            )
             self.cache.save(path, features)
         return features
 

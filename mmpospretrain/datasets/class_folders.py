@@ -9,7 +9,7 @@ from mmpretrain.datasets.custom import get_samples
 
 from mmpospretrain.registry import DATASETS
 
-from .image_source import is_image
+from .image_files import is_image
 from .wording import some
 
 
@@ -82,12 +82,17 @@ class VisibleFolders:
     def _find_samples(self) -> list:
         if not self.with_label:
             return super()._find_samples()
+        labels = self._label_folders()
+        return get_samples(self.img_prefix, labels, self.is_valid_file)[0]
+
+    def _label_folders(self) -> dict[str, int]:
+        """The label of each folder."""
         folders = class_folders(self.img_prefix)
         if self.CLASSES is None:
             self._metainfo['classes'] = tuple(folders)
         check_folder_names(self.img_prefix, folders, self.CLASSES)
         self.folder_to_idx = {name: label for label, name in enumerate(folders)}
-        return get_samples(self.img_prefix, self.folder_to_idx, self.is_valid_file)[0]
+        return self.folder_to_idx
 
 
 @DATASETS.register_module()

@@ -1,34 +1,28 @@
 """Any folder or list of images, with or without labels; unreadable ones are skipped."""
 
-import io
 import logging
 from collections.abc import Sequence
-from itertools import chain
-from typing import NoReturn
+from pathlib import Path
 
-import numpy as np
-import torch
 from mmcv.transforms import LoadImageFromFile
 from mmengine import fileio
 from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
-from PIL import Image, ImageOps
 
-from mmpospretrain.datasets.class_folders import VisibleFolders
-from mmpospretrain.datasets.image_source import (
-    EXTENSIONS,
-    read_list,
-    require_images,
-)
 from mmpospretrain.registry import DATASETS
 
-
-class BrokenImagesError(RuntimeError):
-    """More images cannot be read than ``max_broken_share`` of their data set allows."""
-
-    def __str__(self) -> str:
-        """The message alone; a worker of a DataLoader puts its traceback before it."""
-        return super().__str__().rpartition(f'{type(self).__name__}: ')[2].rstrip()
+from .broken_images import (
+    MAX_BROKEN_SHARE,
+    BrokenImages,
+    check_share,
+    printable,
+    reading,
+)
+from .class_folders import VisibleFolders
+from .image_files import EXTENSIONS, count_endings, list_images
+from .image_reading import read_image
+from .image_source import read_list
+from .wording import some
 
 
 @DATASETS.register_module()
@@ -42,10 +36,11 @@ class ImageFolder(VisibleFolders, CustomDataset):
     The dataset reads the images itself, by :func:`read_image`, so a truncated file is
     noticed whatever pipeline follows; a ``LoadImageFromFile`` at the head of
     ``pipeline``, as in MMPretrain's configs, is left out. If reading or decoding a file
-    fails, the image is broken: it is logged once and never opened again, and the next
-    readable image takes its place without drawing a random number; ``sample_idx`` is
-    that of the image that is read. An error in the transforms is no fault of the image
-    and is raised.
+    fails, the image is broken, and :class:`BrokenImages` has the next one read in its
+    place; ``sample_idx`` is that of the image that is read. An error in the transforms
+    is no fault of the image and is raised.
+
+    When it is ready, it logs how many images it has, and which other files there are.
 
     Args:
         with_label (bool): Whether samples carry ``gt_label``. Defaults to False.
@@ -70,13 +65,10 @@ class ImageFolder(VisibleFolders, CustomDataset):
         with_label: bool = False,
         extensions: Sequence[str] = EXTENSIONS,
         pipeline: Sequence = (),
-        max_broken_share: float = 0.01,
+        max_broken_share: float = MAX_BROKEN_SHARE,
         **kwargs,
     ) -> None:
-        if not 0 <= max_broken_share <= 1:
-            raise ValueError(
-                f'max_broken_share must be in [0, 1], got {max_broken_share}'
-            )
+        check_share(max_broken_share)
         self.max_broken_share = max_broken_share
         super().__init__(
             with_label=with_label, extensions=extensions, pipeline=pipeline, **kwargs
@@ -95,10 +87,21 @@ class ImageFolder(VisibleFolders, CustomDataset):
         if not self._fully_initialized:
             super().full_init()
             self._forget_broken()
+            self._say_how_many()
 
     def _forget_broken(self) -> None:
-        # Shared, so that what one worker finds in one epoch, all know in the next.
-        self._broken = torch.zeros(len(self), dtype=torch.bool).share_memory_()
+        option = getattr(self, 'broken', None) and self.broken.option
+        self.broken = BrokenImages(
+            self, self.max_broken_share, option or 'max_broken_share of the data set'
+        )
+
+    def _say_how_many(self) -> None:
+        rest = ''
+        if others := getattr(self, '_others', None):
+            rest = f'; files with other endings are left out: {count_endings(others)}'
+        images = 'image' if len(self) == 1 else 'images'
+        source = printable(self.ann_file or self.img_prefix.rstrip('/'))
+        print_log(f'{len(self)} {images} of {source}{rest}', logger='current')
 
     def get_subset_(self, indices: Sequence[int] | int) -> None:
         """Keep a subset, as ``BaseDataset``; indices change, so broken ones anew."""
@@ -112,8 +115,28 @@ class ImageFolder(VisibleFolders, CustomDataset):
         return subset
 
     def _find_samples(self) -> list:
-        require_images(self.img_prefix, self.extensions)
-        return super()._find_samples()
+        """As upstream, whose walk never ends where links make a circle."""
+        images, self._others = list_images(self.img_prefix, self.extensions)
+        if not self.with_label:
+            return images
+        labels = self._label_folders()
+        by_folder = ((Path(image).parts[0], image) for image in images)
+        samples = [
+            (image, labels[folder])
+            for folder, image in sorted(by_folder)
+            if folder != image  # which has no class
+        ]
+        if empty := {*labels} - {Path(image).parts[0] for image, _ in samples}:
+            print_log(
+                f'no image of {len(empty)} classes: {some(sorted(empty))}',
+                logger='current',
+                level=logging.WARNING,
+            )
+        if not samples:
+            raise ValueError(
+                f'no folder of {self.img_prefix} has images: each class needs one'
+            )
+        return samples
 
     def load_data_list(self) -> list[dict]:
         """List the samples of the folder, or of ``ann_file``."""
@@ -131,68 +154,15 @@ class ImageFolder(VisibleFolders, CustomDataset):
         return data_list
 
     def prepare_data(self, idx: int) -> dict | None:
-        """Read and transform image ``idx``, or the next readable one after it."""
-        start = range(len(self))[idx]  # IndexError beyond the end stops an iteration
-        for candidate in chain(range(start, len(self)), range(start)):
-            if self._broken[candidate]:
-                continue
-            info = self.get_data_info(candidate)
-            try:
-                image = read_image(info['img_path'])
-            except MemoryError:
-                raise
-            except Exception as error:  # Pillow's plugins raise nearly anything
-                self._skip(candidate, f'{type(error).__name__}: {error}')
-                continue
-            shape = image.shape[:2]
-            return self.pipeline(
-                {**info, 'img': image, 'img_shape': shape, 'ori_shape': shape}
-            )
-        self._stop()
+        """Read and transform image ``idx``, or the next readable one after it.
 
-    def _skip(self, idx: int, reason: str) -> None:
-        """Mark an image as broken, say so once, and stop if it is one too many."""
-        if self._broken[idx]:  # another worker was faster
-            return
-        self._broken[idx] = True
-        number = int(self._broken.sum())
-        print_log(
-            f'skipped: cannot read {self.get_data_info(idx)["img_path"]} ({reason}); '
-            f'{number} of {len(self)} images so far',
-            logger='current',
-            level=logging.ERROR,  # below that, only rank 0 is heard
-        )
-        allowed = number == 1 and self.max_broken_share > 0
-        if not allowed and number / len(self) > self.max_broken_share:
-            self._stop()
+        An index beyond the end raises IndexError, which stops an iteration.
+        """
+        return self.pipeline(self.broken.first_readable(idx, self._read))
 
-    def _stop(self) -> NoReturn:
-        broken = self._broken.nonzero().flatten().tolist()
-        paths = [self.get_data_info(idx)['img_path'] for idx in broken[:5]]
-        more = ', …' if len(broken) > len(paths) else ''
-        raise BrokenImagesError(
-            f'{len(broken)} of {len(self)} images cannot be read, found so far; the '
-            f'limit is {self.max_broken_share:.2%}: {", ".join(paths)}{more}. Mend or '
-            'remove them (the log has the reasons), or raise max_broken_share of the '
-            'data set, in training by --cfg-options '
-            'train_dataloader.dataset.max_broken_share=0.1'
-        )
-
-
-def read_image(path: str) -> np.ndarray:
-    """Decode an image of any mode, upright by its EXIF tag: (H, W, 3) uint8, BGR.
-
-    A transparency channel is dropped. Grey values of 16 bits are scaled to 8, where
-    Pillow's conversion would clip them.
-
-    Raises:
-        Exception: Of nearly any type, if the file is missing, corrupt or truncated.
-    """
-    with Image.open(io.BytesIO(fileio.get(path))) as image:
-        ImageOps.exif_transpose(image, in_place=True)
-        if image.mode == 'F':
-            raise ValueError('floating-point pixels have no agreed range')
-        if image.mode.startswith('I'):
-            grey = np.asarray(image).clip(0, 65535) // 257
-            image = Image.fromarray(grey.astype(np.uint8))
-        return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
+    def _read(self, idx: int) -> dict:
+        info = self.get_data_info(idx)
+        with reading(info['img_path']):
+            image = read_image(info['img_path'])
+        shape = image.shape[:2]
+        return {**info, 'img': image, 'img_shape': shape, 'ori_shape': shape}

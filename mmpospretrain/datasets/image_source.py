@@ -1,31 +1,17 @@
 """What a user may point at: an image folder, a data set with splits, or a list file."""
 
+import codecs
 import os
 import os.path as osp
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable
 
 from mmengine import fileio
-from PIL import Image
 
-EXTENSIONS = (
-    '.jpg',
-    '.jpeg',
-    '.png',
-    '.webp',
-    '.bmp',
-    '.ppm',
-    '.pgm',
-    '.tif',
-    '.tiff',
-)
+from .image_files import EXTENSIONS, is_image, require_images, walk_files
 
-
-def is_image(name: str, extensions: Sequence[str] = EXTENSIONS) -> bool:
-    """Whether a path within a folder is an image, and nothing on it is hidden."""
-    hidden = any(part.startswith('.') for part in name.split(os.sep))
-    return not hidden and name.lower().endswith(tuple(extensions))
+FILE_NAMES = 'surrogateescape'  # as Python takes bytes of file names that aren't UTF-8
 
 
 def missing(
@@ -46,29 +32,6 @@ def missing(
     )
 
 
-def require_images(folder: str, extensions: Sequence[str] = EXTENSIONS) -> None:
-    """Raise FileNotFoundError or ValueError unless ``folder`` holds an image."""
-    if not fileio.isdir(folder):
-        raise FileNotFoundError(f'image folder does not exist: {folder}')
-    others = Counter()
-    for name in fileio.list_dir_or_file(folder, list_dir=False, recursive=True):
-        if is_image(name, extensions):
-            return
-        others[osp.splitext(name)[1] or 'no extension'] += 1
-    endings = ' '.join(sorted(extensions))
-    if not others:
-        raise ValueError(
-            f'no image in {folder}: the folder is empty, but for what is hidden. '
-            f'Images end in {endings}'
-        )
-    kinds = ', '.join(f'{count} × {kind}' for kind, count in others.most_common(5))
-    files = 'file' if others.total() == 1 else 'files'
-    raise ValueError(
-        f'no image in {folder}: saw {others.total()} other {files} ({kinds}), at any '
-        f'depth, but none that ends in {endings}'
-    )
-
-
 def left_out(folder: str, used: Container[str]) -> Counter[str]:
     """Count, by ending, the images below a folder that a data set does not use.
 
@@ -76,11 +39,10 @@ def left_out(folder: str, used: Container[str]) -> Counter[str]:
         folder: What the data set scans.
         used: Paths that it uses, beginning with ``folder``.
     """
-    endings = Image.registered_extensions()
     return Counter(
         osp.splitext(name)[1]
-        for name in fileio.list_dir_or_file(folder, list_dir=False, recursive=True)
-        if is_image(name, endings) and osp.join(folder, name) not in used
+        for name in walk_files(folder)
+        if is_image(name) and osp.join(folder, name) not in used
     )
 
 
@@ -101,19 +63,31 @@ def read_list(path: str) -> list[tuple[str, int | None]]:
     """Entries of a list file: image path and label (None if there is none).
 
     An integer after the last blank is a label; other blanks belong to the name, as in
-    ``holiday 2.jpg`` and ``holiday 2.jpg 7``. Empty lines are skipped.
+    ``holiday 2.jpg`` and ``holiday 2.jpg 7``. A name may stand in double quotes, and
+    begin with ``~/``. Empty lines are skipped. The text is UTF-8, or what its
+    byte-order mark says; bytes that are not are those of a file's name.
 
     Raises:
-        ValueError: If the file is no text, or names no image.
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no text file, or names no image.
     """
+    data = fileio.get(path)
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding, errors = ('utf-16', 'strict') if utf16 else ('utf-8-sig', FILE_NAMES)
     try:
-        lines = [line.strip() for line in fileio.list_from_file(path)]
-    except UnicodeDecodeError as error:
-        raise ValueError(f'{path} is no text file with a path per line') from error
+        text = data.decode(encoding, errors)
+    except UnicodeDecodeError:
+        text = '\0'
+    if re.search(r'[\0-\x08\x0e-\x1f]', text):  # which an archive or an image has
+        raise ValueError(f'{path} is no text file with a path per line')
     entries = []
-    for line in filter(None, lines):
-        labelled = re.fullmatch(r'(.*\S)\s+(-?\d+)', line)
-        entries.append((labelled[1], int(labelled[2])) if labelled else (line, None))
+    for line in filter(None, map(str.strip, re.split(r'[\r\n]', text))):
+        name, label = re.fullmatch(r'(.*?\S)(?:\s+(-?\d+))?', line).groups()
+        if quoted := re.fullmatch(r'"(.+)"', name):
+            name = quoted[1]
+        if name.startswith('~/'):
+            name = osp.expanduser(name)
+        entries.append((name, int(label) if label else None))
     if not entries:
         raise ValueError(f'list file {path} names no image: it has no line with a path')
     return entries
@@ -136,13 +110,15 @@ def resolve_image_source(path: str | os.PathLike) -> tuple[dict, dict | None]:
 
     Raises:
         FileNotFoundError: If ``path``, or the first entry of a list, does not exist.
-        ValueError: If there is no image.
+        ValueError: If there is no image, or ``path`` is a FIFO or a device.
     """
     path = osp.abspath(osp.expanduser(path))
     if not osp.exists(path):
         raise FileNotFoundError(f'no such image folder or list file: {path}')
     if osp.isfile(path):
         return _resolve_list(path), None
+    if not osp.isdir(path):
+        raise ValueError(f'{path} is neither a folder nor a regular file')
     splits = [osp.join(path, split) for split in ('train', 'val')]
     if not osp.isdir(splits[0]):
         return _resolve_folder(path), None
@@ -160,9 +136,14 @@ def _resolve_list(path: str) -> dict:
         raise ValueError(f'{path} is an image: give its folder, or a list file')
     root, name = osp.split(path)
     first = osp.join(root, read_list(path)[0][0])
-    if not osp.isfile(first):
+    if not osp.exists(first):
         raise FileNotFoundError(
             f'the first entry of {path} does not exist: {first}. Paths in a list are '
             "absolute or relative to the list's folder"
+        )
+    if not osp.isfile(first):
+        raise ValueError(
+            f'the first entry of {path} is no file: {first}. A list names images, one '
+            'in each line; give a folder by itself'
         )
     return {'data_root': root, 'data_prefix': '', 'ann_file': name}

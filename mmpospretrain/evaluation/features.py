@@ -22,7 +22,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmpospretrain.checks import check_at_least
 from mmpospretrain.datasets import ImageFolder
+from mmpospretrain.datasets.broken_images import MAX_BROKEN_SHARE
 from mmpospretrain.datasets.class_folders import check_same_names
+from mmpospretrain.datasets.image_source import read_list
 from mmpospretrain.models import PositionViT
 from mmpospretrain.zoo.loading import compare_weights
 
@@ -144,7 +146,7 @@ def labelled_images(
     source: Path,
     pipeline: list[dict],
     like: ImageFolder | None = None,
-    max_broken_share: float = 0.01,
+    max_broken_share: float = MAX_BROKEN_SHARE,
 ) -> ImageFolder:
     """A labelled data set.
 
@@ -157,16 +159,13 @@ def labelled_images(
         max_broken_share: As of :class:`ImageFolder`.
 
     Raises:
-        FileNotFoundError: If there is no such source, or no image in it.
-        ValueError: If the classes differ, or a label is negative.
+        FileNotFoundError: If there is no such source, or no folder or image in it.
+        ValueError: If the classes differ, or a label is negative or missing.
     """
     if source.is_file():
-        lines = source.read_text(encoding='utf-8').splitlines()
-        first = next((line for line in lines if line.strip()), '').rpartition(' ')[0]
+        first, _ = read_list(str(source))[0]
         roots = (source.parent, source.parent.parent)
-        root = next(
-            (root for root in roots if first and (root / first).is_file()), None
-        )
+        root = next((root for root in roots if (root / first).is_file()), None)
         if root is None:
             raise FileNotFoundError(
                 f'{source}: there is no image {first!r} in {roots[0]} or {roots[1]}; '
@@ -185,6 +184,7 @@ def labelled_images(
     dataset = ImageFolder(
         **where, with_label=True, pipeline=pipeline, max_broken_share=max_broken_share
     )
+    dataset.broken.option = '--max-broken-share'
     check_at_least(f'every label in {source}', min(labels_of(dataset)), 0)
     if like:
         check_same_classes(like, dataset, str(source))

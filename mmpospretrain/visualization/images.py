@@ -7,7 +7,7 @@ import numpy as np
 
 from ..checks import check_at_least
 from ..datasets import read_image
-from ..datasets.image_source import EXTENSIONS
+from ..datasets.image_files import list_images
 
 
 def find_images(sources: list[Path], limit: int) -> list[Path]:
@@ -18,21 +18,18 @@ def find_images(sources: list[Path], limit: int) -> list[Path]:
         limit: At most so many, ``--num-images`` of the tools.
 
     Raises:
-        FileNotFoundError: If there is nothing at a source, or no image at all.
-        ValueError: If the limit is below 1.
+        FileNotFoundError: If there is nothing at a source.
+        ValueError: If the limit is below 1, or a folder has no image.
     """
     check_at_least('--num-images', limit, 1)
     images = []
     for source in sources:
         if source.is_dir():
-            files = sorted(source.rglob('*'))
-            images += [file for file in files if file.suffix.lower() in EXTENSIONS]
+            images += [source / name for name in list_images(str(source))[0]]
         elif source.is_file():
             images.append(source)
         else:
             raise FileNotFoundError(f'there is no image or folder {str(source)!r}')
-    if not images:
-        raise FileNotFoundError(f'there is no image in {", ".join(map(str, sources))}')
     return images[:limit]
 
 

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mmengine.logging import MMLogger
 
 from mmpospretrain.datasets import folder_labels, map_labels, map_values
 from mmpospretrain.datasets.photoshapes import generate
@@ -35,3 +36,12 @@ def told(monkeypatch) -> list[str]:
 def cache(tmp_path, monkeypatch) -> None:
     """Checks remember nothing of other tests."""
     monkeypatch.setenv('MMPOSPRETRAIN_CACHE', str(tmp_path / 'cache'))
+
+
+@pytest.fixture(autouse=True)
+def log_file(request, tmp_path_factory) -> Path:
+    """What is logged, of each test by itself."""
+    path = tmp_path_factory.mktemp('log') / 'run.log'
+    logger = MMLogger.get_instance(request.node.name, log_file=str(path))
+    logger.handlers = [logger.handlers[-1]]  # not to pytest's stream, closed by then
+    return path
