@@ -10,13 +10,13 @@ import json
 from pathlib import Path
 
 from mmengine.config import DictAction
-from mmengine.runner import Runner
 from rich.console import Console
 from rich.table import Table
 
 from mmpospretrain.checks import check_at_least, check_ratio
 from mmpospretrain.datasets.labelled import check_layout
 from mmpospretrain.engine.cli import (
+    build_test_loader,
     load_config,
     load_model,
     readable_errors,
@@ -83,7 +83,7 @@ def evaluate(args: argparse.Namespace) -> PositionTable | PositionCurve:
         cfg.test_dataloader.dataset.indices = args.num_images
     if args.batch_size is not None:
         cfg.test_dataloader.batch_size = args.batch_size
-    loader = Runner.build_dataloader(cfg.test_dataloader)
+    loader = build_test_loader(cfg)
     ratios = {'mask_ratios': args.mask_ratios} if args.mask_ratios else {}
     measure = position_curve if isinstance(model, MP3) else position_table
     return measure(model, loader, seed=args.seed, **ratios)

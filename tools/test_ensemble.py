@@ -18,7 +18,6 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.evaluator import Evaluator
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 from rich.console import Console
 from rich.table import Table
@@ -27,6 +26,7 @@ from torch.utils.data import DataLoader
 
 from mmpospretrain.datasets.labelled import check_layout
 from mmpospretrain.engine.cli import (
+    build_test_loader,
     facts,
     load_config,
     load_model,
@@ -135,7 +135,7 @@ def build(config: str, checkpoint: str, args: argparse.Namespace) -> Member:
     check_layout(cfg, ['test_dataloader'])
     set_loader_defaults(cfg)
     cfg.test_dataloader.persistent_workers = False  # every loader is read once
-    loader = Runner.build_dataloader(cfg.test_dataloader)
+    loader = build_test_loader(cfg)
     return Member(config, checkpoint, cfg, model, loader)
 
 

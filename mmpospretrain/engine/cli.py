@@ -20,9 +20,11 @@ from mmengine.logging import MessageHub, print_log
 from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mmpospretrain.datasets import BrokenImagesError, resolve_image_source
 from mmpospretrain.datasets.labelled import LOADERS, labelled_datasets, set_data_root
+from mmpospretrain.datasets.skipping import skip_broken_in_loader, take_shares
 from mmpospretrain.environment import STACKS, installed_stacks, version_of
 from mmpospretrain.version import __version__
 from mmpospretrain.zoo import local_file, prefix_tokens
@@ -159,6 +161,14 @@ def drop_validation(cfg: Config) -> None:
 def build_runner(cfg: Config) -> Runner:
     """The runner that the config asks for, MMEngine's by default."""
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def build_test_loader(cfg: Config) -> DataLoader:
+    """The loader of the test images, which skips and counts what cannot be read."""
+    shares = take_shares(cfg.test_dataloader)
+    loader = Runner.build_dataloader(cfg.test_dataloader)
+    skip_broken_in_loader(loader, 'test_dataloader', shares)
+    return loader
 
 
 def load_model(cfg: Config, checkpoint: str) -> nn.Module:

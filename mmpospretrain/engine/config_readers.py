@@ -6,6 +6,7 @@ and its builders read themselves, by the place of the dict in the config.
 
 import torch
 from mmengine import registry as root
+from mmengine.dataset import BaseDataset
 from mmengine.dist import init_dist
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import CheckpointHook, Hook
@@ -35,6 +36,7 @@ from .signatures import named_parameters
 # Keys that builders take before the constructor sees the dict.
 BUILDER_KEYS = {
     object: {'type', '_delete_', '_scope_'},
+    BaseDataset: {'max_broken_share'},  # taken by PretrainRunner
     BaseInit: {'name', 'override'},
     BaseOptimWrapper: {'constructor', 'paramwise_cfg'},
     Hook: {'priority'},

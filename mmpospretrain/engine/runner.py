@@ -16,6 +16,7 @@ from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from torch import nn
 
 from mmpospretrain.checks import check_choice
+from mmpospretrain.datasets.skipping import skip_broken_in_loader, take_shares
 from mmpospretrain.registry import RUNNERS
 from mmpospretrain.zoo.checkpoint_state import drop_foreign_files, give_back
 
@@ -40,6 +41,8 @@ class PretrainRunner(Runner):
       training that has nothing left to do says so.
     - A data set smaller than a batch is an error, not a training of nothing; one of so
       few batches that the warm-up vanishes is told so.
+    - Images that cannot be read are skipped and counted, in fine-tunings too; data sets
+      of all kinds take ``max_broken_share``. See :func:`skip_broken_images`.
     - The log counts parameters that are not trained instead of naming each.
     - Distributed training runs on CPUs too, through gloo, and SyncBN is BN there.
     """
@@ -109,13 +112,29 @@ class PretrainRunner(Runner):
         ):
             keep = dict(type='mmpospretrain.keep_worker_seed')
             loader.setdefault('worker_init_fn', keep)
+        shares = take_shares(loader)
         loop = super().build_train_loop(loop)
         loader = loop.dataloader
+        skip_broken_in_loader(loader, 'train_dataloader', shares)
         if len(loader) == 0:
             raise ValueError(
                 f'{len(loader.sampler)} images make no batch of {loader.batch_size} in '
                 'each process; lower it with --cfg-options train_dataloader.batch_size'
             )
+        return loop
+
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """As upstream, and skip what cannot be read."""
+        shares = take_shares(self._val_dataloader)
+        loop = super().build_val_loop(loop)
+        skip_broken_in_loader(loop.dataloader, 'val_dataloader', shares)
+        return loop
+
+    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """As upstream, and skip what cannot be read."""
+        shares = take_shares(self._test_dataloader)
+        loop = super().build_test_loop(loop)
+        skip_broken_in_loader(loop.dataloader, 'test_dataloader', shares)
         return loop
 
     def build_param_scheduler(self, scheduler: dict | list) -> list | dict:

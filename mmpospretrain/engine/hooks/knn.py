@@ -1,6 +1,7 @@
 """Is it learning anything? Nearest neighbours while pre-training."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from mmpospretrain.checks import check_at_least
+from mmpospretrain.datasets.skipping import skip_broken_images, take_shares
 from mmpospretrain.evaluation.features import (
     Features,
     check_same_classes,
@@ -78,7 +80,13 @@ class KNNHook(Hook):
         frozen_encoder(self._backbone)
         if not is_main_process():
             return
-        self._datasets = [DATASETS.build(config) for config in self.configs]
+        configs = [dict(dataset=deepcopy(config)) for config in self.configs]
+        shares = [take_shares(config) for config in configs]
+        self._datasets = [DATASETS.build(config['dataset']) for config in configs]
+        for name, dataset, share in zip(
+            ('train', 'val'), self._datasets, shares, strict=True
+        ):
+            skip_broken_images(dataset, f'{name} of KNNHook in custom_hooks', share)
         check_same_classes(*self._datasets, 'val of KNNHook')
         for name, dataset in zip(('train', 'val'), self._datasets, strict=True):
             if not {'inputs', 'data_samples'} <= {*dataset[0]}:
