@@ -4,6 +4,7 @@ MMDetection, MMSegmentation and MMPretrain find out one file at a time, after th
 is built. Here it is known before anything runs, with the layout that was expected.
 """
 
+import codecs
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from mmpospretrain.registry import registered
 
 from .coco_labels import check_categories, reads_categories
 from .folder_labels import check_classes
+from .image_files import find_circle
 from .image_source import missing
 from .map_labels import check_maps, reads_maps
 from .scenes import SHAPES
@@ -60,6 +62,7 @@ FILES = {
     ],
     'CIFAR100': ['cifar-100-python/train', 'cifar-100-python/test'],
 }
+MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 PHOTOSHAPES = 'PhotoShapes: python -m mmpospretrain.datasets.photoshapes DIR'
 
 
@@ -105,7 +108,8 @@ def check_layout(cfg: Config, loaders: Sequence[str] = LOADERS) -> None:
         FileNotFoundError: Names the first that is not there, and the layout expected;
             or the images and maps that a folder lacks.
         ValueError: If categories and classes differ, a file is not in COCO's format, no
-            image has the right suffix, or labels are none of the classes.
+            image has the right suffix, labels are none of the classes, links make a
+            circle, or a list begins with a byte-order mark.
     """
     datasets = [
         dataset
@@ -113,12 +117,14 @@ def check_layout(cfg: Config, loaders: Sequence[str] = LOADERS) -> None:
         if dataset.type != 'mmpospretrain.ImageFolder'  # has errors of its own
     ]
     for dataset in datasets:
-        for path in _required(dataset):
+        paths = [*_required(dataset)]
+        for path in paths:
             if not path.exists():
                 kind = str(dataset.type).rpartition('.')[2]
                 classes = dataset.get('metainfo', {}).get('classes', ())
                 layout = PHOTOSHAPES if {*SHAPES} <= {*classes} else LAYOUTS.get(kind)
                 raise missing(path, kind, layout)
+        _check_readable(paths[1:] or paths, walks=not dataset.get('ann_file'))
     # In every process: if one alone found an error, the others would wait for it.
     for index, dataset in enumerate(datasets):
         if dataset not in datasets[:index]:  # that of the test is that of validation
@@ -137,6 +143,28 @@ def _required(dataset: ConfigDict) -> Iterator[Path]:
     if str(dataset.type).endswith('ImageNet') and not any(parts):
         parts.append(dataset.get('split'))
     yield from (root / part for part in parts if isinstance(part, str) and part)
+
+
+def _check_readable(paths: Sequence[Path], walks: bool) -> None:
+    """See that upstream's readers get through what there is.
+
+    They follow links without end, and take a byte-order mark for the beginning of the
+    first image's name.
+    """
+    for path in paths:
+        if path.is_dir() and walks and (circle := find_circle(str(path))):
+            raise ValueError(
+                f'{circle} leads back to a folder that it is in, so that reading '
+                f'{path} would never end: remove the link'
+            )
+        if path.suffix == '.txt':
+            with path.open('rb') as file:
+                start = file.read(3)
+            if start.startswith(MARKS):
+                raise ValueError(
+                    f'{path} begins with a byte-order mark, which would be taken for a '
+                    'part of the first name: save it as UTF-8 without'
+                )
 
 
 def _check_content(dataset: ConfigDict, cfg: Config) -> None:

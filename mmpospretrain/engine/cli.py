@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 
@@ -212,6 +213,9 @@ def readable_errors() -> Iterator[None]:
     runner then.
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names of files may not be UTF-8
+            stream.reconfigure(errors='backslashreplace')
     try:
         yield
         leave_process_group()

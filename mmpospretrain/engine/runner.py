@@ -6,10 +6,12 @@ import os
 import subprocess
 import tempfile
 from collections import Counter
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import BaseOptimWrapper, OptimWrapper
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
@@ -53,6 +55,14 @@ class PretrainRunner(Runner):
         check_config(cfg)
         check_writable(cfg['work_dir'])
         return super().from_cfg(cfg)
+
+    def build_logger(self, *args, **kwargs) -> MMLogger:
+        """As upstream, whose handlers fail at what is not UTF-8, as a file's name."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if isinstance(stream := getattr(handler, 'stream', None), TextIOWrapper):
+                stream.reconfigure(errors='backslashreplace')
+        return logger
 
     def load_or_resume(self) -> None:
         """As upstream, and tell of what the user may not have meant."""

@@ -20,6 +20,7 @@ from ..evaluation.attention_diversity import (
     Point,
     QueryAttention,
 )
+from .wording import plain
 
 MAP, PAGE = 0.85, 22.0  # side of a small map, width of a picture at most; inches
 
@@ -67,7 +68,7 @@ def plot_relative_maps(
         title = fill(name, int(11 * width))
         largest = statistics.summary()['largest_entropy']
         facts = f'{statistics.num_images} images, entropy at most {largest:.2f}'
-        panel.suptitle(f'{title}\n{facts}', fontsize=10)
+        panel.suptitle(f'{plain(title)}\n{facts}', fontsize=10)
         order = orders[name]
         (height,) = {len(heads) for heads in order.values()}
         axes = panel.subplots(height, len(order), squeeze=False)
@@ -132,7 +133,8 @@ def plot_position_correlation(models: Mapping[str, PositionCorrelation]) -> Figu
         num = math.prod(correlation.within.shape[:2])
         others = correlation.within.reshape(num, num)[~np.eye(num, dtype=bool)]
         values = np.concatenate((others, correlation.across.ravel()))
-        panel.suptitle(f'{name}, {correlation.num_images} images', fontsize=10)
+        title = f'{plain(name)}, {correlation.num_images} images'
+        panel.suptitle(title, fontsize=10)
         axes = panel.subplots(1, 2)
         for axis, part in zip(axes, ('within', 'across'), strict=True):
             image = _draw_places(
@@ -162,7 +164,7 @@ def plot_attention_diversity(models: Mapping[str, AttentionDiversity]) -> Figure
     for name, found in models.items():
         summary = found.summary()
         layers = range(1, len(found.nmi) + 1)
-        left.plot(layers, summary['nmi'], marker='o', ms=4, label=name)
+        left.plot(layers, summary['nmi'], marker='o', ms=4, label=plain(name))
         right.plot(layers, summary['distance'], marker='o', ms=4)
     style = dict(color='.4', linestyle='--', linewidth=1)
     right.axhline(first.uniform_distance, **style, label=label)
@@ -213,7 +215,7 @@ def plot_query_attention(
         axis.plot(*points[query], 'o', color='red', ms=6, mec='white')
     columns = zip(axes.T[1:], titles, models.values(), strict=True)
     for column, title, found in columns:
-        column[0].set_title(title, fontsize=9)
+        column[0].set_title(plain(title), fontsize=9)
         maps = found.query.reshape(rows, *found.query.shape[2:])
         for axis, attention in zip(column, maps, strict=True):
             axis.imshow(attention, cmap='inferno', vmin=0)

@@ -7,6 +7,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .wording import plain
+
 
 def read_scalars(work_dir: str | Path) -> dict[str, dict[int, float]]:
     """Read what the runs in a work dir have logged.
@@ -45,10 +47,11 @@ def plot_curve(
     figure, axis = _frame(xlabel, ylabel)
     for name, values in series.items():
         marker = 'o' if len(values) < 20 else None
-        axis.plot(*zip(*values.items(), strict=True), label=name, marker=marker, ms=4)
+        points = zip(*values.items(), strict=True)
+        axis.plot(*points, label=plain(name), marker=marker, ms=4)
     if baseline:
         name, value = baseline
-        axis.axhline(value, color='.4', linestyle='--', linewidth=1, label=name)
+        axis.axhline(value, color='.4', linestyle='--', linewidth=1, label=plain(name))
     if len(axis.lines) > 1:
         axis.legend(frameon=False)
     return figure
@@ -70,7 +73,8 @@ def plot_seeds(
             axis.plot(*zip(*curve.items(), strict=True), color=f'C{index}', lw=0.7)
         steps = sorted(set.intersection(*(set(curve) for curve in curves)))
         means = [sum(curve[step] for curve in curves) / len(curves) for step in steps]
-        axis.plot(steps, means, color=f'C{index}', lw=2, marker='o', ms=4, label=name)
+        style = dict(color=f'C{index}', lw=2, marker='o', ms=4)
+        axis.plot(steps, means, **style, label=plain(name))
     axis.legend(frameon=False)
     return figure
 
@@ -78,7 +82,7 @@ def plot_seeds(
 def _frame(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(5.4, 3.4), layout='constrained')
     axis = figure.subplots()
-    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.set(xlabel=plain(xlabel), ylabel=plain(ylabel))
     axis.grid(color='.9')
     axis.set_axisbelow(True)
     axis.spines[['top', 'right']].set_visible(False)

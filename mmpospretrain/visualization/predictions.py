@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from mmengine.structures import BaseDataElement
 
+from .wording import plain
+
 # Okabe and Ito's colours, which the colour-blind tell apart; background has none.
 COLOURS = ('#e69f00', '#56b4e9', '#009e73', '#cc79a7', '#f0e442', '#0072b2', '#d55e00')
 
@@ -35,7 +37,7 @@ def plot_predictions(
     )
     axes = figure.subplots(len(images), len(columns), squeeze=False)
     for column, (name, (draw, found)) in enumerate(columns.items()):
-        axes[0, column].set_title(name, fontsize=10)
+        axes[0, column].set_title(plain(name), fontsize=10)
         for axis, image, sample in zip(axes[:, column], images, found, strict=True):
             axis.imshow(image)
             axis.set_axis_off()
@@ -43,7 +45,7 @@ def plot_predictions(
     shown = [name for name in classes if name != 'background']
     if len(shown) <= len(COLOURS):
         handles = [
-            Rectangle((0, 0), 1, 1, color=COLOURS[k], label=name)
+            Rectangle((0, 0), 1, 1, color=COLOURS[k], label=plain(name))
             for k, name in enumerate(shown)
         ]
         figure.legend(
@@ -114,7 +116,7 @@ def _draw_instances(
 def _name(axis: Axes, place: tuple, label: int, classes: Sequence[str]) -> None:
     """Write the name of a class where there are more of them than colours."""
     if len(classes) > len(COLOURS) + 1:
-        axis.text(*place, classes[label], fontsize=6, clip_on=True)
+        axis.text(*place, plain(classes[label]), fontsize=6, clip_on=True)
 
 
 def _draw_mask(axis: Axes, mask: np.ndarray, label: int) -> None:
@@ -127,7 +129,7 @@ def _draw_label(axis: Axes, label: int, classes: Sequence[str]) -> None:
     axis.text(
         0.5,
         0.02,
-        classes[label],
+        plain(classes[label]),
         transform=axis.transAxes,
         ha='center',
         fontsize=9,

@@ -78,7 +78,7 @@ def render_page(
         f'<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>\n'
         for name, value in facts.items()
     )
-    return f"""\
+    page = f"""\
 <!DOCTYPE html>
 <html lang="en">
 <head>
@@ -98,6 +98,7 @@ def render_page(
 </body>
 </html>
 """
+    return page.encode(errors='backslashreplace').decode()  # as odd file names
 
 
 def _render_section(section: Section) -> str:

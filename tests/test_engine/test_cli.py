@@ -13,6 +13,7 @@ from mmengine.logging import MessageHub
 from yapf.yapflib import yapf_api
 
 from mmpospretrain.engine.cli import (
+    build_runner,
     load_config,
     readable_errors,
     set_data,
@@ -119,3 +120,22 @@ def test_labels_for_knn_come_with_the_data(tmp_path, image_folder):
     cfg = load_config(str(CONFIG))
     set_data(cfg, str(image_folder))
     assert not [hook for hook in cfg.custom_hooks if 'KNN' in hook.type]
+
+
+@pytest.mark.parametrize('name', [b'caf\xe9.jpg', b'\xff\xfe', b'a\xc3.png'])
+def test_names_that_are_not_utf_8_are_printed(name, capfd, monkeypatch):
+    with open(os.dup(1), 'w', encoding='utf-8') as stdout:
+        monkeypatch.setattr(sys, 'stdout', stdout)
+        with readable_errors():
+            print(os.fsdecode(name))
+    assert r'\udc' in capfd.readouterr().out
+
+
+@pytest.mark.parametrize('name', [b'caf\xe9.jpg', b'\xff\xfe', b'a\xc3.png'])
+def test_names_that_are_not_utf_8_are_logged(name, tiny_config, tmp_path, capfd):
+    runner = build_runner(tiny_config())
+    runner.logger.info(f'read {os.fsdecode(name)}')
+    (log,) = tmp_path.glob('work/*/*.log')
+    assert r'read ' in log.read_text()
+    assert r'\udc' in log.read_text().splitlines()[-1]
+    assert 'Logging error' not in capfd.readouterr().err

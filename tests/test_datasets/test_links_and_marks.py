@@ -1,0 +1,61 @@
+"""What upstream's readers of labelled data would not get through is said before."""
+
+import codecs
+
+import pytest
+from drawn_images import save_images
+from mmengine.config import Config
+
+from mmpospretrain.datasets.labelled import check_layout
+
+SHAPES_SEG = 'configs/transfer/segmentation/upernet_vit-tiny-p16_photoshapes.py'
+SHAPES_CLS = 'configs/transfer/classification/vit-tiny-p16_photoshapes.py'
+
+
+def loader_of(scope, **dataset):
+    return Config(dict(train_dataloader=dict(dataset=dataset), default_scope=scope))
+
+
+@pytest.mark.parametrize(
+    ('link', 'target'), [('cat/up', '..'), ('dog/itself', '.'), ('eel', '../train')]
+)
+@pytest.mark.parametrize('kind', ['CustomDataset', 'ImageNet'])
+def test_class_folders_with_a_circle(tmp_path, kind, link, target):
+    for name in ('cat', 'dog'):
+        save_images(tmp_path / 'train' / name, 1)
+    where = dict(type=kind, data_root=str(tmp_path), data_prefix='train')
+    check_layout(loader_of('mmpretrain', **where))
+    (tmp_path / 'train' / link).symlink_to(target)
+    with pytest.raises(ValueError, match=f'{link}.* leads back .* remove the link'):
+        check_layout(loader_of('mmpretrain', **where))
+
+
+def test_images_of_a_segmentation_with_a_circle(mine):
+    cfg = Config.fromfile(SHAPES_SEG)
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        cfg[name].dataset.data_root = str(mine)
+    (mine / 'elsewhere').symlink_to('.')  # where nobody looks
+    check_layout(cfg)
+    (mine / 'masks/train/again').symlink_to('..')
+    with pytest.raises(ValueError, match='masks/train/again/train leads back'):
+        check_layout(cfg)
+
+
+@pytest.mark.parametrize(
+    ('mark', 'encoding'),
+    [
+        (codecs.BOM_UTF8, 'utf-8'),
+        (codecs.BOM_UTF16_LE, 'utf-16-le'),
+        (codecs.BOM_UTF16_BE, 'utf-16-be'),
+    ],
+)
+def test_lists_with_a_mark(mine, mark, encoding):
+    cfg = Config.fromfile(SHAPES_CLS)
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        cfg[name].dataset.data_root = str(mine)
+    path = mine / 'labels/train.txt'
+    text = path.read_text()
+    check_layout(cfg)
+    path.write_bytes(mark + text.encode(encoding))
+    with pytest.raises(ValueError, match=r'train\.txt begins with a byte-order mark'):
+        check_layout(cfg)
