@@ -45,6 +45,14 @@ def parse_args() -> argparse.Namespace:
         'pre-training. Positions are sampled anew for others',
     )
     parser.add_argument(
+        '--source-grid',
+        type=int,
+        nargs=2,
+        metavar=('ROWS', 'COLS'),
+        help='patches of the pre-training, where the checkpoint does not tell and they '
+        'are no square',
+    )
+    parser.add_argument(
         '--num-heads',
         type=int,
         metavar='N',
@@ -69,6 +77,7 @@ def main() -> None:
             prefix=args.prefix,
             img_size=(size[0], size[-1]) if size else None,
             num_heads=args.num_heads,
+            source_grid=args.source_grid and tuple(args.source_grid),
         )
         print(f'{out}: {"; ".join(notes)}')
 

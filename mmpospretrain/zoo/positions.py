@@ -16,6 +16,10 @@ from .trained_config import backbone_options
 
 # PosField's. The `pos_embed` beside it, (1, P, D), is that of prefix tokens alone.
 FIELD = 'field.samples'
+ASK_GRID = (
+    'give the grid that it was trained with, init_cfg.source_grid=(rows, cols), or '
+    '--source-grid of tools/export_model.py'
+)
 
 
 def fit_positions(
@@ -24,6 +28,7 @@ def fit_positions(
     checkpoint: Mapping[str, Any],
     source_grid: tuple[int, int] | None,
     name: str,
+    square: bool = False,
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Make the positions among the weights of a backbone those of ``module``.
 
@@ -36,13 +41,14 @@ def fit_positions(
         checkpoint: The config inside may tell the grid, and the mode of the field.
         source_grid: ``(rows, cols)`` of the embedding; before what the config tells.
         name: Of the checkpoint, for errors.
+        square: Whether who writes such checkpoints knows square grids alone.
 
     Returns:
         The weights, their ``pos_embed`` (1, P + N, D), and what was done.
 
     Raises:
-        ValueError: If the embedding has another grid, the samples of the field are not
-            (F, F, D), or its mode is unknown.
+        ValueError: If the embedding has another grid, or may have one of several; if
+            the samples of the field are not (F, F, D), or its mode is unknown.
     """
     weights = dict(weights)
     target = getattr(module, 'grid_size', getattr(module, 'patch_resolution', None))
@@ -63,32 +69,63 @@ def fit_positions(
         patches, notes = _sample(weights.pop(FIELD), target, mode, name)
     else:
         mode = getattr(module, 'interpolate_mode', 'bicubic')
-        grid = source_grid or _trained_grid(cfg)
+        grid = source_grid or trained_grid(cfg)
+        if grid is None:
+            grid = _only_grid(patches.shape[1], (1, 1) if square else target, name)
         patches, notes = _resample(patches, grid, target, mode, name)
     prefix = prefix[:, : getattr(module, 'num_extra_tokens', 1)]
     weights['pos_embed'] = torch.cat((prefix, patches), dim=1)
     return weights, notes
 
 
+def possible_grids(number: int, like: tuple[int, int]) -> list[tuple[int, int]]:
+    """Grids of so many patches that are square, or have the proportions of ``like``."""
+    common = math.gcd(*like)
+    grids = []
+    for rows, cols in ((1, 1), (like[0] // common, like[1] // common)):
+        scale = math.isqrt(number // (rows * cols))
+        if rows * cols * scale**2 == number:
+            grids.append((rows * scale, cols * scale))
+    return [*dict.fromkeys(grids)]
+
+
+def _only_grid(number: int, like: tuple[int, int], name: str) -> tuple[int, int]:
+    """The grid of an embedding that does not tell it: a square, if nothing else may be.
+
+    Raises:
+        ValueError: If it is no square, or may as well have the proportions of ``like``.
+    """
+    grids = possible_grids(number, like)
+    if len(grids) == 1 and grids[0][0] == grids[0][1]:
+        return grids[0]
+    side = math.isqrt(number)
+    what = (
+        f'which may be {" or ".join(map(_by, grids))}'
+        if len(grids) > 1
+        else f'which are no {_by((side, side))}'
+    )
+    raise ValueError(
+        f'{name} has a position embedding of {number} patches, {what}: {ASK_GRID}'
+    )
+
+
 def _resample(
     patches: Tensor,
-    grid: tuple[int, int] | None,
+    grid: tuple[int, int],
     target: tuple[int, int],
     mode: str,
     name: str,
 ) -> tuple[Tensor, list[str]]:
-    """Positions (1, N, D) on another grid; theirs is a square one if none is given."""
+    """Positions (1, N, D) of a grid on another one."""
     number = patches.shape[1]
-    grid = grid or (math.isqrt(number),) * 2
     if math.prod(grid) != number:
         raise ValueError(
             f'{name} has a position embedding of {number} patches, which are no '
-            f'{_by(grid)}: give the grid that it was trained with, '
-            'init_cfg.source_grid=(rows, cols)'
+            f'{_by(grid)}: {ASK_GRID}'
         )
     notes = [f'pos_embed resampled {_by(grid)} -> {_by(target)}']
     patches = resize_pos_embed(patches, grid, target, mode, num_extra_tokens=0)
-    return patches, notes if grid != target else []
+    return patches, notes if tuple(grid) != tuple(target) else []
 
 
 def _sample(
@@ -117,7 +154,7 @@ def _by(grid: tuple[int, int]) -> str:
     return 'x'.join(map(str, grid))
 
 
-def _trained_grid(cfg: Mapping[str, Any]) -> tuple[int, int] | None:
+def trained_grid(cfg: Mapping[str, Any]) -> tuple[int, int] | None:
     """The grid of a backbone with such a config, if it says."""
     try:
         size, patch = cfg['img_size'], cfg['patch_size']

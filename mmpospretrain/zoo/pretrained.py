@@ -55,7 +55,7 @@ class PretrainedBackbone:
         prefix: What the keys of the backbone begin with in the checkpoint, such as
             ``'backbone.'``; found by itself unless given.
         source_grid: ``(rows, cols)`` of the checkpoint's position embedding; only for
-            those that are not square and do not say.
+            those that do not say, and are not square or may be something else.
         map_location: Where tensors go at first; `torch.load` has the choices.
     """
 
@@ -200,8 +200,9 @@ def convert_weights(
     grid = source_grid or getattr(module, 'grid_size', None)
     inside, notes = select_backbone(checkpoint, expected, name, prefix, grid)
     notes += fit_patches(inside, expected)
+    family = recognise(flat_weights(checkpoint)) if PATCHES in expected else None
     inside, position_notes = fit_positions(
-        inside, module, checkpoint, source_grid, name
+        inside, module, checkpoint, source_grid, name, bool(family and family.square)
     )
     for key, reason in DROPPED.items():
         if surplus := [k for k in inside if k.startswith(key) and k not in expected]:

@@ -11,6 +11,7 @@ FAMILY = Family(
     name='DINO or iBOT',
     mark=r'^(teacher|student)\.backbone\.',
     names=TIMM,
+    square=True,
     branches=('teacher.backbone.', 'student.backbone.'),
     surplus=r'masked_embed$',  # of iBOT
 )

@@ -25,6 +25,7 @@ FAMILY = Family(
     name='DINOv2',
     mark=r'(^|\.)((mask_token|register_tokens)$|dino_head\.)',
     names={**TIMM, REGISTERS: REGISTERS},
+    square=True,
     branches=('', 'teacher.backbone.', 'student.backbone.'),
     surplus=r'mask_token$',
     adjust=unchunk,

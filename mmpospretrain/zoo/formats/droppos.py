@@ -11,5 +11,6 @@ FAMILY = Family(
     name='DropPos',
     mark=r'(^|\.)mask_pos_token$',
     names=TIMM,
+    square=True,
     surplus=r'(aux_)?decoder_|mask(_pos)?_token$',
 )

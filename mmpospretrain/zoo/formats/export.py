@@ -70,6 +70,7 @@ def read_backbone(
     prefix: str | None = None,
     img_size: tuple[int, int] | None = None,
     num_heads: int | None = None,
+    source_grid: tuple[int, int] | None = None,
 ) -> Backbone:
     """The backbone of a checkpoint of any known format, as a plain ViT.
 
@@ -81,6 +82,7 @@ def read_backbone(
         img_size: Rows and columns of pixels; by default as in the pre-training.
         num_heads: Of attention, which no weight tells; by default as in the config in
             the checkpoint, or in the known ViT of this size.
+        source_grid: Rows and columns of its position embedding, where it does not say.
 
     Raises:
         FileNotFoundError: No such file.
@@ -89,11 +91,18 @@ def read_backbone(
     from mmpospretrain.models import PositionViT  # models import the zoo
 
     content = load_checkpoint_file(local_file(source))
-    weights, _ = select_backbone(content, [PATCHES], source, prefix)
-    cfg = describe(weights, backbone_options(content), source, img_size, num_heads)
+    weights, _ = select_backbone(content, [PATCHES], source, prefix, source_grid)
+    said = backbone_options(content)
+    if source_grid and not img_size:
+        patch = weights[PATCHES].shape[-1]
+        img_size = (source_grid[0] * patch, source_grid[1] * patch)
+    cfg = describe(weights, said, source, img_size, num_heads)
     with torch.device('meta'):  # for names, shapes and the grid
         module = PositionViT(**cfg)
-    weights, notes = convert_weights(content, module, source, prefix)
+    weights, notes = convert_weights(content, module, source, prefix, source_grid)
+    if not (img_size or said.get('img_size')) and cfg['positions'] == 'learned':
+        rows, cols = module.grid_size
+        notes.append(f'{rows * cols} positions taken for {rows}x{cols}')
     return Backbone(cfg, weights, notes)
 
 

@@ -1,6 +1,5 @@
 """What a format of ViT checkpoints is: where the backbone is, and how it is named."""
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,6 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from ..positions import possible_grids
 
 # The patch embedding in MMPretrain's names: every ViT has one, and exactly one.
 PATCHES = 'patch_embed.projection.weight'
@@ -69,6 +70,8 @@ class Family:
     """Prefixes of its backbones, the one that is evaluated first."""
     registers_have_positions: bool = False
     """As [CLS] has, unless ``pos_embed`` is that of patches alone."""
+    square: bool = False
+    """Whether its code knows square grids alone, so that 36 positions are 6 x 6."""
     surplus: str = '(?!)'
     """Matches keys beside a backbone, without prefix, that no backbone needs."""
     adjust: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
@@ -193,7 +196,7 @@ def _fit_prefix_positions(
     pos_embed = weights['pos_embed']  # (1, number + N, D) or (1, N, D)
 
     def are_patches(n: int) -> bool:
-        return math.isqrt(n) ** 2 == n or (grid is not None and math.prod(grid) == n)
+        return bool(possible_grids(n, grid or (1, 1)))
 
     total = pos_embed.shape[1]
     alone = are_patches(total) and not are_patches(total - number)

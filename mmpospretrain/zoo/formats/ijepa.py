@@ -11,5 +11,6 @@ FAMILY = Family(
     name='I-JEPA or StoP',
     mark=r'^target_encoder\.',
     names=TIMM,
+    square=True,
     branches=('target_encoder.', 'encoder.'),
 )

@@ -10,5 +10,6 @@ FAMILY = Family(
     name='MAE',
     mark=r'(^|\.)decoder_embed\.weight$',
     names=TIMM,
+    square=True,
     surplus=r'decoder_|mask_token$',
 )
