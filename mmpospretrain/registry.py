@@ -5,9 +5,11 @@ Any OpenMMLab library builds a component of ours by its prefixed name, for examp
 prefix, which imports the package and fills the nodes.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine import registry as root
+from mmengine.config.lazy import LazyAttr, LazyObject
 from mmengine.registry import Registry
 
 from mmpospretrain import environment
@@ -46,7 +48,27 @@ def registered(name: Any, registry: Registry, scope: str | None = None) -> Any:
     Returns:
         The class or function; None if there is no such name.
     """
+    if isinstance(name, LazyAttr | LazyObject):
+        return name.build()
     if not isinstance(name, str):
         return name
     with registry.switch_scope_and_registry(scope) as scoped:
         return scoped.get(name)
+
+
+def builds(
+    cfg: Mapping[str, Any],
+    kinds: type | tuple[type, ...],
+    registry: Registry,
+    scope: str | None = None,
+) -> bool:
+    """Whether the ``type`` of a config is one of some classes, or a subclass.
+
+    Args:
+        cfg: Of a part.
+        kinds: The classes.
+        registry: As of `registered`.
+        scope: As of `registered`.
+    """
+    kind = registered(cfg.get('type'), registry, scope)
+    return isinstance(kind, type) and issubclass(kind, kinds)

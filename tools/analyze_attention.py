@@ -34,7 +34,8 @@ from torch.utils.data import DataLoader
 
 from mmpospretrain.checks import check_at_least
 from mmpospretrain.datasets import ImageFolder, resolve_image_source
-from mmpospretrain.engine.cli import facts, readable_errors
+from mmpospretrain.engine.cli import facts
+from mmpospretrain.engine.errors import readable_errors
 from mmpospretrain.evaluation.attention import head_statistics, position_correlation
 from mmpospretrain.evaluation.attention_diversity import (
     Point,

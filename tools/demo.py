@@ -20,7 +20,8 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmpospretrain.datasets import photoshapes
-from mmpospretrain.engine.cli import facts, load_config, readable_errors
+from mmpospretrain.engine.cli import facts, load_config
+from mmpospretrain.engine.errors import readable_errors
 from mmpospretrain.engine.steps import Step, StepRunner
 from mmpospretrain.visualization import (
     Picture,

@@ -7,6 +7,7 @@ config; printed, and written to ``positions.json`` and ``positions.png``.
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 from mmengine.config import DictAction
@@ -14,15 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from mmpospretrain.checks import check_at_least, check_ratio
-from mmpospretrain.datasets.labelled import check_layout
 from mmpospretrain.engine.cli import (
     build_test_loader,
     load_config,
     load_model,
-    readable_errors,
-    set_data,
-    set_loader_defaults,
+    set_test_data,
 )
+from mmpospretrain.engine.errors import readable_errors
+from mmpospretrain.engine.options import options_kept
 from mmpospretrain.evaluation.position_curve import PositionCurve, position_curve
 from mmpospretrain.evaluation.position_table import (
     PositionTable,
@@ -68,21 +68,17 @@ def parse_args() -> argparse.Namespace:
 def evaluate(args: argparse.Namespace) -> PositionTable | PositionCurve:
     """Run the model over the test images of the config."""
     cfg = load_config(args.config, args.cfg_options)
-    if args.data:
-        set_data(cfg, args.data)
+    kept = partial(options_kept, cfg, args.cfg_options)
     model = load_model(cfg, args.checkpoint)
     check_predictor(model)
-    if not cfg.get('test_dataloader'):
-        raise ValueError(
-            f'there are no images to test on in {args.data or args.config}: a folder '
-            'needs train/ and val/ side by side'
-        )
-    check_layout(cfg, ['test_dataloader'])
-    set_loader_defaults(cfg)
-    if args.num_images is not None:
-        cfg.test_dataloader.dataset.indices = args.num_images
-    if args.batch_size is not None:
-        cfg.test_dataloader.batch_size = args.batch_size
+    with kept(f'--data {args.data}', may_go=('val_', 'test_')):
+        set_test_data(cfg, args.config, args.data)
+    with kept(f'--num-images {args.num_images}'):
+        if args.num_images is not None:
+            cfg.test_dataloader.dataset.indices = args.num_images
+    with kept(f'--batch-size {args.batch_size}'):
+        if args.batch_size is not None:
+            cfg.test_dataloader.batch_size = args.batch_size
     loader = build_test_loader(cfg)
     ratios = {'mask_ratios': args.mask_ratios} if args.mask_ratios else {}
     measure = position_curve if isinstance(model, MP3) else position_table

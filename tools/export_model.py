@@ -11,7 +11,7 @@ the grid, no positions become zeros. Checkpoints of other projects will do, too.
 import argparse
 from pathlib import Path
 
-from mmpospretrain.engine.cli import readable_errors
+from mmpospretrain.engine.errors import readable_errors
 from mmpospretrain.zoo.formats.export import WRITERS, export
 
 ENDINGS = dict(

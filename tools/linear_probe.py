@@ -35,7 +35,8 @@ from torch import nn
 
 from mmpospretrain.checks import check_at_least
 from mmpospretrain.datasets import ImageFolder
-from mmpospretrain.engine.cli import facts, load_config, readable_errors
+from mmpospretrain.engine.cli import facts, load_config
+from mmpospretrain.engine.errors import readable_errors
 from mmpospretrain.evaluation.earlier_probes import read_earlier
 from mmpospretrain.evaluation.features import (
     FeatureCache,
@@ -56,7 +57,11 @@ from mmpospretrain.evaluation.frozen import (
 from mmpospretrain.models import PositionViT
 from mmpospretrain.visualization import plot_curve
 from mmpospretrain.zoo import load_backbone, local_file
-from mmpospretrain.zoo.pretrained import evaluated_part
+from mmpospretrain.zoo.pretrained import (
+    evaluated_part,
+    pretrained_options,
+    without_pretrained,
+)
 
 LAYERS = {'last': 1, 'last4': 4}
 IMAGES = 'folder with a folder for each class, or a text file of "path label" lines'
@@ -141,7 +146,7 @@ def build_backbone(cfg: Config, checkpoint: str, seed: int) -> PositionViT:
     else:
         backbone = MODELS.build({**cfg.model.backbone, 'init_cfg': None})
         backbone = frozen_encoder(backbone)
-        load_backbone(backbone, checkpoint)
+        load_backbone(backbone, checkpoint, **pretrained_options(cfg.model.backbone))
     return backbone.to(get_device()).eval()
 
 
@@ -162,15 +167,6 @@ def untrained_backbone(cfg: Config, seed: int) -> nn.Module:
     finally:
         logger.setLevel(level)
     return getattr(model, evaluated_part(model) or 'backbone')
-
-
-def without_pretrained(module: dict[str, Any]) -> dict[str, Any]:
-    """A config of a module without the ``init_cfg`` that load weights."""
-    if not (cfgs := module.get('init_cfg')):
-        return {**module}
-    cfgs = cfgs if isinstance(cfgs, list) else [cfgs]
-    fresh = [cfg for cfg in cfgs if 'Pretrained' not in str(cfg['type'])]
-    return {**module, 'init_cfg': fresh or None}
 
 
 class Extractor:

@@ -20,7 +20,8 @@ from mmengine.config import Config
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mmpospretrain.engine.cli import load_config, load_model, readable_errors
+from mmpospretrain.engine.cli import load_config, load_model
+from mmpospretrain.engine.errors import readable_errors
 from mmpospretrain.version import __version__
 from mmpospretrain.zoo.loading import METADATA, load_checkpoint_file, state_dict_of
 from mmpospretrain.zoo.metafile import (

@@ -5,21 +5,22 @@ The arguments are those of MMPretrain's ``test.py``, and ``--data``.
 
 import argparse
 import os
+from functools import partial
 
 import mmengine
 from mmengine.config import DictAction
 from mmengine.evaluator import DumpResults
 
-from mmpospretrain.datasets.labelled import check_layout
 from mmpospretrain.engine.cli import (
     build_runner,
     load_config,
     match_prefix_tokens,
-    readable_errors,
-    set_data,
-    set_loader_defaults,
+    set_test_data,
     set_work_dir,
 )
+from mmpospretrain.engine.errors import readable_errors
+from mmpospretrain.engine.options import options_kept
+from mmpospretrain.zoo import local_file
 
 
 def parse_args() -> argparse.Namespace:
@@ -53,21 +54,19 @@ def parse_args() -> argparse.Namespace:
 def evaluate(args: argparse.Namespace) -> None:
     """Run the test loop and write what it gives."""
     cfg = load_config(args.config, args.cfg_options)
-    set_work_dir(cfg, args.config, args.work_dir)
-    if args.data:
-        set_data(cfg, args.data)
-    if not cfg.get('test_dataloader'):
-        raise ValueError(
-            f'there is no val/ to test on in {args.data}'
-            if args.data
-            else f'{args.config} has no test; features are tested by '
-            'tools/linear_probe.py'
-        )
-    check_layout(cfg, ['test_dataloader'])
-    set_loader_defaults(cfg)
-    cfg.launcher = args.launcher
-    cfg.load_from = args.checkpoint
-    match_prefix_tokens(cfg, args.checkpoint)
+    checkpoint = str(local_file(args.checkpoint))
+    kept = partial(options_kept, cfg, args.cfg_options)
+    with kept(f'--work-dir {args.work_dir}'):
+        set_work_dir(cfg, args.config, args.work_dir)
+    with kept(f'--data {args.data}', may_go=('val_', 'test_')):
+        set_test_data(cfg, args.config, args.data)
+    with kept(f'--launcher {args.launcher}'):
+        cfg.launcher = args.launcher
+    with kept(f'the checkpoint {args.checkpoint}'):
+        cfg.load_from = checkpoint
+    with kept('what is no training'):
+        cfg.resume = False
+    match_prefix_tokens(cfg, checkpoint)
     runner = build_runner(cfg)
     if args.out and args.out_item == 'pred':
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))

@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 import string
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,16 +25,15 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mmpospretrain.datasets.labelled import check_layout
 from mmpospretrain.engine.cli import (
     build_test_loader,
     facts,
     load_config,
     load_model,
-    readable_errors,
-    set_data,
-    set_loader_defaults,
+    set_test_data,
 )
+from mmpospretrain.engine.errors import readable_errors
+from mmpospretrain.engine.options import options_kept
 from mmpospretrain.evaluation.ensemble import (
     AVERAGES,
     average_scores,
@@ -130,11 +130,11 @@ def build(config: str, checkpoint: str, args: argparse.Namespace) -> Member:
     check_classifier(model, config)
     if not (cfg.get('test_dataloader') and cfg.get('test_evaluator')):
         raise ValueError(f'{config} has no test_dataloader, or no test_evaluator')
-    if args.data:
-        set_data(cfg, args.data)
-    check_layout(cfg, ['test_dataloader'])
-    set_loader_defaults(cfg)
-    cfg.test_dataloader.persistent_workers = False  # every loader is read once
+    kept = partial(options_kept, cfg, args.cfg_options)
+    with kept(f'--data {args.data}', may_go=('val_', 'test_')):
+        set_test_data(cfg, config, args.data)
+    with kept('an ensemble, which reads every loader once,'):
+        cfg.test_dataloader.persistent_workers = False
     loader = build_test_loader(cfg)
     return Member(config, checkpoint, cfg, model, loader)
 

@@ -6,21 +6,24 @@ Pre-training and fine-tuning alike. The arguments are those of MMPretrain's
 
 import argparse
 import os
+from functools import partial
 
 import torch
 from mmengine.config import Config, DictAction
 
 from mmpospretrain.datasets.labelled import check_layout
 from mmpospretrain.engine.cli import (
+    HOW_TO_READ,
     build_runner,
     drop_validation,
     load_config,
-    readable_errors,
     set_data,
     set_loader_defaults,
     set_pretrained,
     set_work_dir,
 )
+from mmpospretrain.engine.errors import readable_errors
+from mmpospretrain.engine.options import options_kept
 from mmpospretrain.zoo import local_file
 
 
@@ -92,39 +95,72 @@ def parse_args() -> argparse.Namespace:
 
 
 def merge_args(cfg: Config, args: argparse.Namespace) -> None:
-    """Carry the command line over into the config."""
-    set_work_dir(cfg, args.config, args.work_dir)
-    cfg.launcher = args.launcher
-    if args.data:
-        set_data(cfg, args.data)
+    """Carry the command line over into the config.
+
+    Raises:
+        ValueError: If that would override one of ``--cfg-options``.
+    """
+    kept = partial(options_kept, cfg, args.cfg_options)
+    with kept(f'--work-dir {args.work_dir}'):
+        set_work_dir(cfg, args.config, args.work_dir)
+    with kept(f'--launcher {args.launcher}'):
+        cfg.launcher = args.launcher
+    with kept(f'--data {args.data}', may_go=('val_', 'test_')):
+        if args.data:
+            set_data(cfg, args.data)
     check_layout(cfg)
-    if args.pretrained:
-        set_pretrained(cfg, args.pretrained)
-    if args.no_validate:
-        drop_validation(cfg)
-    if args.amp:
-        if not torch.cuda.is_available():
-            raise ValueError(f'--amp {args.amp} needs a GPU, and PyTorch finds none')
-        cfg.optim_wrapper.update(type='AmpOptimWrapper', dtype=args.amp)
-        if args.amp == 'float16':
-            cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    with kept(f'--pretrained {args.pretrained}', may_go=HOW_TO_READ):
+        if args.pretrained:
+            set_pretrained(cfg, args.pretrained)
+    with kept('--no-validate'):
+        if args.no_validate:
+            drop_validation(cfg)
+    with kept(f'--amp {args.amp}'):
+        if args.amp:
+            set_amp(cfg, args.amp)
     if args.tensorboard:
         cfg.visualizer.vis_backends.append(dict(type='TensorboardVisBackend'))
-    if args.resume:
-        if args.resume != 'auto' and '://' not in args.resume:
-            local_file(args.resume)
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-    if args.auto_scale_lr:
-        if 'auto_scale_lr' not in cfg:
-            raise ValueError(
-                '--auto-scale-lr needs the batch that the learning rate is meant for: '
-                'set auto_scale_lr.base_batch_size in the config'
-            )
-        cfg.auto_scale_lr.enable = True
-    set_loader_defaults(cfg, pin_memory=not args.no_pin_memory)
-    if args.no_persistent_workers:
-        cfg.train_dataloader.persistent_workers = False
+    with kept(f'--resume {args.resume}'):
+        if args.resume:
+            set_resume(cfg, args.resume)
+    with kept('--auto-scale-lr'):
+        if args.auto_scale_lr:
+            if 'auto_scale_lr' not in cfg:
+                raise ValueError(
+                    '--auto-scale-lr needs the batch that the learning rate is meant '
+                    'for: set auto_scale_lr.base_batch_size in the config'
+                )
+            cfg.auto_scale_lr.enable = True
+    with kept('num_workers=0, without workers that could persist,'):
+        set_loader_defaults(cfg, pin_memory=not args.no_pin_memory)
+    with kept('--no-persistent-workers'):
+        if args.no_persistent_workers:
+            cfg.train_dataloader.persistent_workers = False
+
+
+def set_amp(cfg: Config, dtype: str) -> None:
+    """Train in mixed precision.
+
+    Raises:
+        ValueError: If there is no GPU.
+    """
+    if not torch.cuda.is_available():
+        raise ValueError(f'--amp {dtype} needs a GPU, and PyTorch finds none')
+    cfg.optim_wrapper.update(type='AmpOptimWrapper', dtype=dtype)
+    if dtype == 'float16':
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def set_resume(cfg: Config, checkpoint: str) -> None:
+    """Go on from a checkpoint, or from the last one if it is ``'auto'``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    if checkpoint != 'auto' and '://' not in checkpoint:
+        local_file(checkpoint)
+    cfg.resume = True
+    cfg.load_from = None if checkpoint == 'auto' else checkpoint
 
 
 def main() -> None:

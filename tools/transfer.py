@@ -15,10 +15,8 @@ from pathlib import Path
 import pooch
 from mmengine.config import DictAction
 
-from mmpospretrain.engine.cli import (
-    facts,
-    readable_errors,
-)
+from mmpospretrain.engine.cli import facts
+from mmpospretrain.engine.errors import readable_errors
 from mmpospretrain.engine.pool import JobPool
 from mmpospretrain.evaluation.study import Study
 from mmpospretrain.evaluation.transfer import (

@@ -24,7 +24,8 @@ from mmpretrain.registry import DATASETS
 from torch import Tensor, nn
 
 from mmpospretrain.checks import check_ratio
-from mmpospretrain.engine.cli import load_config, load_model, readable_errors
+from mmpospretrain.engine.cli import load_config, load_model
+from mmpospretrain.engine.errors import readable_errors
 from mmpospretrain.evaluation.position_table import (
     MASK_RATIOS,
     place_cases,
@@ -167,6 +168,11 @@ def main() -> None:
             raise ValueError(
                 f'--pos-mask-ratio {args.pos_mask_ratio} is for DropPos; in MP3 all '
                 'patches lose their positions: leave it out'
+            )
+        if not cfg.get('test_dataloader'):
+            raise ValueError(
+                f'{args.config} has no test_dataloader, whose pipeline reads the '
+                'images: give the config that was trained with'
             )
         # Only its pipeline: the images of the config need not be there.
         dataset = DATASETS.build({**cfg.test_dataloader.dataset, 'lazy_init': True})

@@ -12,7 +12,8 @@ import torch
 from mmengine.config import DictAction
 from mmengine.dataset import Compose, default_collate
 
-from mmpospretrain.engine.cli import load_config, load_model, readable_errors
+from mmpospretrain.engine.cli import load_config, load_model
+from mmpospretrain.engine.errors import readable_errors
 from mmpospretrain.models import IJEPA
 from mmpospretrain.visualization import (
     as_rgb,

@@ -16,6 +16,7 @@ from mmpospretrain.registry import registered
 from .coco_labels import check_categories, reads_categories
 from .folder_labels import check_classes
 from .image_files import find_circle
+from .image_folder import ImageFolder
 from .image_source import missing
 from .map_labels import check_maps, reads_maps
 from .scenes import SHAPES
@@ -111,16 +112,18 @@ def check_layout(cfg: Config, loaders: Sequence[str] = LOADERS) -> None:
             image has the right suffix, labels are none of the classes, links make a
             circle, or a list begins with a byte-order mark.
     """
+    scope = cfg.get('default_scope')
     datasets = [
         dataset
         for dataset in labelled_datasets(cfg, loaders)
-        if dataset.type != 'mmpospretrain.ImageFolder'  # has errors of its own
+        # has errors of its own
+        if registered(dataset.type, DATASETS, scope) is not ImageFolder
     ]
     for dataset in datasets:
-        paths = [*_required(dataset)]
+        kind = _kind(dataset, scope)
+        paths = [*_required(dataset, kind)]
         for path in paths:
             if not path.exists():
-                kind = str(dataset.type).rpartition('.')[2]
                 classes = dataset.get('metainfo', {}).get('classes', ())
                 layout = PHOTOSHAPES if {*SHAPES} <= {*classes} else LAYOUTS.get(kind)
                 raise missing(path, kind, layout)
@@ -132,15 +135,21 @@ def check_layout(cfg: Config, loaders: Sequence[str] = LOADERS) -> None:
     check_classes(cfg, [*labelled_datasets(cfg, loaders)])
 
 
-def _required(dataset: ConfigDict) -> Iterator[Path]:
+def _kind(dataset: ConfigDict, scope: str | None) -> str:
+    """The name of a data set's class."""
+    kind = registered(dataset.type, DATASETS, scope)
+    return getattr(kind, '__name__', str(dataset.type)).rpartition('.')[2]
+
+
+def _required(dataset: ConfigDict, kind: str) -> Iterator[Path]:
     root = Path(dataset.get('data_root') or '').expanduser()
     if dataset.get('data_root'):
         yield root
     prefix = dataset.get('data_prefix') or {}
     folders = [prefix] if isinstance(prefix, str) else prefix.values()
-    files = FILES.get(str(dataset.type).rpartition('.')[2], ())
+    files = FILES.get(kind, ())
     parts = [dataset.get('ann_file'), *folders, *files]
-    if str(dataset.type).endswith('ImageNet') and not any(parts):
+    if kind.endswith('ImageNet') and not any(parts):
         parts.append(dataset.get('split'))
     yield from (root / part for part in parts if isinstance(part, str) and part)
 

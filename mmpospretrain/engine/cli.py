@@ -1,38 +1,41 @@
 """What the command line tools share: configs, data folders, readable errors."""
 
-import gc
 import logging
 import os
 import platform
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from io import TextIOWrapper
 from pathlib import Path
-from types import FrameType
 
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import is_distributed
 from mmengine.hub import get_config
-from mmengine.logging import MessageHub, print_log
-from mmengine.registry import MODELS, RUNNERS, init_default_scope
+from mmengine.logging import print_log
+from mmengine.registry import DATASETS, HOOKS, MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmpospretrain.datasets import BrokenImagesError, resolve_image_source
-from mmpospretrain.datasets.labelled import LOADERS, labelled_datasets, set_data_root
+from mmpospretrain.datasets import ImageFolder, resolve_image_source
+from mmpospretrain.datasets.labelled import (
+    LOADERS,
+    check_layout,
+    labelled_datasets,
+    set_data_root,
+)
 from mmpospretrain.datasets.skipping import skip_broken_in_loader, take_shares
 from mmpospretrain.environment import STACKS, installed_stacks, version_of
+from mmpospretrain.models import PositionViT
+from mmpospretrain.registry import builds, registered
 from mmpospretrain.version import __version__
 from mmpospretrain.zoo import local_file, prefix_tokens
 from mmpospretrain.zoo.loading import load_strict
+from mmpospretrain.zoo.pretrained import READ_BY, pretrained_options
 
 from .config_check import check_cfg_options
+from .hooks import KNNHook
 
+# Options that say how a checkpoint is read; without one, `set_pretrained` drops them.
+HOW_TO_READ = tuple(f'model.backbone.init_cfg.{option}' for option in READ_BY)
 PREFIX_TOKENS = dict(with_cls_token=True, num_registers=0)  # unless a config says so
 
 
@@ -41,14 +44,15 @@ def load_config(path: str, options: dict | None = None) -> Config:
 
     Raises:
         FileNotFoundError: If there is no such config.
-        ValueError: If an option names nothing that the config or its classes know.
+        ValueError: If an option names nothing that the config or its classes know, or
+            the config or a base of it cannot be read.
     """
-    if '::' in path:  # of another library: mmpretrain::mae/…
-        cfg = get_config(path)
-    elif Path(path).is_file():
-        cfg = Config.fromfile(path)
-    else:
+    if '::' not in path and not Path(path).is_file():
         raise FileNotFoundError(f'there is no config {path!r}')
+    try:  # `::` is of another library: mmpretrain::mae/…
+        cfg = get_config(path) if '::' in path else Config.fromfile(path)
+    except (SyntaxError, OSError) as error:
+        raise ValueError(f'the config {path} cannot be read: {error}') from error
     if options:
         check_cfg_options(cfg, options)
         cfg.merge_from_dict(options)
@@ -80,7 +84,11 @@ def set_data(cfg: Config, source: str) -> None:
         ValueError: If there is no image in ``source``.
         FileNotFoundError: If there is nothing at ``source``.
     """
-    if all(d.type != 'mmpospretrain.ImageFolder' for d in labelled_datasets(cfg)):
+    scope = cfg.get('default_scope')
+    if all(
+        registered(dataset.type, DATASETS, scope) is not ImageFolder
+        for dataset in labelled_datasets(cfg)
+    ):
         set_data_root(cfg, source)
         return
     train, val = resolve_image_source(source)
@@ -105,7 +113,7 @@ def set_knn_data(cfg: Config, source: str, old: str | None) -> None:
     kNN on data of its own stays.
     """
     hooks = cfg.get('custom_hooks') or []
-    for hook in [h for h in hooks if h.type == 'mmpospretrain.KNNHook']:
+    for hook in [h for h in hooks if builds(h, KNNHook, HOOKS)]:
         moved = [d for d in (hook.train, hook.val) if d.get('data_root') == old]
         for dataset in moved:
             dataset.data_root = source
@@ -123,16 +131,25 @@ def set_knn_data(cfg: Config, source: str, old: str | None) -> None:
 def set_pretrained(cfg: Config, checkpoint: str) -> None:
     """Start the backbone of a fine-tuning from a checkpoint, or ``'none'``: scratch.
 
+    How it is read, ``prefix``, ``source_grid`` and ``map_location`` of the config's
+    ``init_cfg``, stays.
+
     Raises:
         FileNotFoundError: If there is no such file.
+        ValueError: If it is no checkpoint, or the model has no backbone.
     """
+    if not cfg.get('model', {}).get('backbone'):
+        raise ValueError('--pretrained: this config has no model.backbone to start')
+    backbone = cfg.model.backbone
     if checkpoint == 'none':
-        cfg.model.backbone.init_cfg = None
+        backbone.init_cfg = None
         return
     if '://' not in checkpoint:
         local_file(checkpoint)
-    cfg.model.backbone.init_cfg = dict(
-        type='mmpospretrain.PretrainedBackbone', checkpoint=checkpoint
+    backbone.init_cfg = dict(
+        **pretrained_options(backbone),
+        type='mmpospretrain.PretrainedBackbone',
+        checkpoint=checkpoint,
     )
     match_prefix_tokens(cfg, checkpoint)
 
@@ -145,12 +162,36 @@ def match_prefix_tokens(cfg: Config, checkpoint: str) -> None:
     """
     backbone = cfg.model.get('backbone', {})
     if (
-        backbone.get('type') == 'mmpospretrain.PositionViT'
+        registered(backbone.get('type'), MODELS) is PositionViT
         and 'init_cfg' in backbone
         and not PREFIX_TOKENS.keys() <= backbone.keys()
     ):
         for option, value in prefix_tokens(checkpoint).items():
             backbone.setdefault(option, value)
+
+
+def set_test_data(cfg: Config, config: str, source: str | None) -> None:
+    """Point a config that is to be tested at other data, if there is any.
+
+    Raises:
+        ValueError: If the config has no test, or ``source`` no images for it.
+        FileNotFoundError: As `set_data`, or if the config's own data is not there.
+    """
+    if not cfg.get('test_dataloader'):
+        raise ValueError(
+            f'{config} has no test_dataloader: give the config that was trained with; '
+            'the copy in a work dir lacks it if training went without validation, and '
+            'features are tested by tools/linear_probe.py'
+        )
+    if source:
+        set_data(cfg, source)
+    if not cfg.get('test_dataloader'):
+        raise ValueError(
+            'a folder needs train/ and val/ side by side: there is no val/ to test on '
+            f'in {source}'
+        )
+    check_layout(cfg, ['test_dataloader'])
+    set_loader_defaults(cfg)
 
 
 def drop_validation(cfg: Config) -> None:
@@ -202,71 +243,3 @@ def facts() -> dict[str, str]:
         'Python': platform.python_version(),
         'Machine': f'{os.cpu_count()} CPU cores, {device}',
     }
-
-
-@contextmanager
-def readable_errors() -> Iterator[None]:
-    """Show what a user can mend as one line; keep tracebacks of running training.
-
-    Ctrl-C and SIGTERM (Slurm) end with a line that says how to go on with a training.
-    What ends well leaves its process group: no variable beside the ``with`` may hold a
-    runner then.
-    """
-    signal.signal(signal.SIGTERM, _interrupt)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # names of files may not be UTF-8
-            stream.reconfigure(errors='backslashreplace')
-    try:
-        yield
-        leave_process_group()
-    except (KeyboardInterrupt, Exception) as error:
-        state = MessageHub.get_current_instance().runtime_info
-        if not _was_interrupted(error):
-            mendable = isinstance(error, ValueError | FileNotFoundError)
-            if isinstance(error, BrokenImagesError) or (
-                mendable and 'loop_stage' not in state
-            ):
-                sys.exit(f'error: {error}')
-            raise
-        print(f'\ninterrupted{_way_on(state)}', file=sys.stderr)
-        sys.stderr.flush()
-        os._exit(130)  # at once: data workers and process groups would linger
-
-
-def leave_process_group() -> None:
-    """End the communication between processes, once no runner is in use any more.
-
-    A thread of gloo that still drops a tensor while Python shuts down aborts the
-    process, and torchrun then calls a training failed that has saved everything. The
-    threads end with the last reference to the group, which wrapped models hold. After
-    an error this would wait for processes that are not coming: then it isn't called.
-    """
-    if is_distributed():
-        # Wrapped models first; runners and their hooks refer to each other. Were a
-        # model the last to hold the group, it would wait for gloo's threads without
-        # giving them Python's lock, which they may want: for ever.
-        gc.collect()
-        torch.distributed.destroy_process_group()
-
-
-def _was_interrupted(error: BaseException | None) -> bool:
-    """Whether an error is an interruption, or what a library has made of one.
-
-    MMEngine, for one, catches everything while it formats the config for a checkpoint.
-    """
-    while error and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
-
-
-def _way_on(state: dict) -> str:
-    """How to go on with a training that was interrupted, if it is one."""
-    if state.get('loop_stage') not in ('train', 'val'):
-        return ''
-    last = state.get('last_ckpt')
-    saved = f'the last checkpoint is {last}' if last else 'nothing was saved yet'
-    return f'; {saved}. Go on with --resume'
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

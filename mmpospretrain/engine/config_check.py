@@ -189,7 +189,7 @@ class _Checker:
     def _paramwise_reader(self, path: str) -> Reader | None:
         wrapper = self.cfg['optim_wrapper']
         constructor = wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
-        name = str(constructor).rpartition('.')[2]
+        name = getattr(constructor, '__name__', str(constructor)).rpartition('.')[2]
         if name not in PARAMWISE or path.endswith('.custom_keys'):
             return None
         if path.endswith('.paramwise_cfg'):

@@ -14,12 +14,13 @@ import torch
 from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import BaseOptimWrapper, OptimWrapper
-from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
+from mmengine.registry import LOOPS
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
 
 from mmpospretrain.checks import check_choice
 from mmpospretrain.datasets.skipping import skip_broken_in_loader, take_shares
-from mmpospretrain.registry import RUNNERS
+from mmpospretrain.registry import RUNNERS, builds
 from mmpospretrain.zoo.checkpoint_state import drop_foreign_files, give_back
 
 from .config_check import check_config
@@ -117,7 +118,7 @@ class PretrainRunner(Runner):
         if (
             isinstance(loop, dict)
             and isinstance(loader, dict)
-            and loop.get('by_epoch', loop.get('type') == 'EpochBasedTrainLoop')
+            and loop.get('by_epoch', builds(loop, EpochBasedTrainLoop, LOOPS))
             and any(isinstance(hook, StepSeedHook) for hook in self.hooks)
         ):
             keep = dict(type='mmpospretrain.keep_worker_seed')

@@ -1,5 +1,6 @@
 """The fine-tunings of one task, from plan to pictures; `tools/transfer.py` runs it."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,15 +14,19 @@ from PIL import Image
 
 from mmpospretrain.datasets.labelled import check_layout
 from mmpospretrain.engine.cli import (
+    HOW_TO_READ,
     PREFIX_TOKENS,
     load_config,
     load_model,
     match_prefix_tokens,
     set_data,
+    set_pretrained,
 )
+from mmpospretrain.engine.options import options_kept
 from mmpospretrain.engine.pool import Job
 from mmpospretrain.visualization import plot_predictions, plot_seeds, read_scalars
 from mmpospretrain.zoo import load_backbone
+from mmpospretrain.zoo.pretrained import pretrained_options
 
 from .transfer import TASKS, Comparison, Task
 
@@ -47,8 +52,9 @@ class Study:
 
     def _read(self, options: Mapping[str, object]) -> Config:
         cfg = load_config(self.config, dict(options))
-        if self.data:
-            set_data(cfg, self.data)
+        with options_kept(cfg, options, f'--data {self.data}', ('val_', 'test_')):
+            if self.data:
+                set_data(cfg, self.data)
         return cfg
 
     @cached_property
@@ -74,14 +80,27 @@ class Study:
 
         Raises:
             FileNotFoundError: If data or a checkpoint is missing.
-            ValueError: If a checkpoint does not fit the backbone.
+            ValueError: If a checkpoint does not fit the backbone, or the options are
+                overridden by what every training is given.
         """
-        check_layout(self._read(self.options))
+        for argument in ('work_dir', 'resume', 'load_from', 'randomness.seed'):
+            if argument in self.options:
+                raise ValueError(
+                    f'--cfg-options {self.name}.{argument} is what this tool sets '
+                    'itself for each training: leave it out'
+                )
+        cfg = self._read(self.options)
+        check_layout(cfg)
+        for start in self.starts.values():
+            trial = copy.deepcopy(cfg)
+            with options_kept(trial, self.options, f'{start} as a start', HOW_TO_READ):
+                set_pretrained(trial, start)
         init_default_scope(self.cfg.default_scope)
         for start in self.starts.values():
             if start != 'none':
-                backbone = {**self.cfg.model.backbone, 'init_cfg': None}
-                load_backbone(MODELS.build(backbone), start)
+                given = self.cfg.model.backbone
+                backbone = MODELS.build({**given, 'init_cfg': None})
+                load_backbone(backbone, start, **pretrained_options(given))
 
     def jobs(self) -> list[Job]:
         """All trainings, the starts in turn, so that each seed is complete early."""

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from mmpospretrain.engine.cli import readable_errors
+from mmpospretrain.engine.errors import readable_errors
 
 from .fetch import cache_dir
 from .registry import Entry, entries, fetch_entry, find, list_models

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pooch
+from mmengine import registry as root
 from mmengine.logging import print_log
-from mmengine.model import BaseModule, update_init_info
+from mmengine.model import BaseModule, PretrainedInit, update_init_info
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
-from mmpospretrain.registry import WEIGHT_INITIALIZERS
+from mmpospretrain.registry import WEIGHT_INITIALIZERS, builds
 
 from .formats import PATCHES, REGISTERS, flat_weights, recognise
 from .formats.dinov2 import fit_patches
@@ -38,6 +39,7 @@ DROPPED = {
     'ln1.': 'no final norm here',
     'ln2.': 'no norm after pooling here',
 }
+READ_BY = ('prefix', 'source_grid', 'map_location')  # options of `PretrainedBackbone`
 # Of several backbones in a checkpoint the first of these. Of a student and a teacher it
 # is the teacher, as I-JEPA, StoP and DINOv2 evaluate it.
 EVALUATED = ('target_encoder', 'backbone')
@@ -85,7 +87,7 @@ class PretrainedBackbone:
                 'scratch; in a config, init_cfg.checkpoint or init_cfg=None'
             )
         cfgs = getattr(module, 'init_cfg', None)
-        if isinstance(cfgs, list) and 'PretrainedBackbone' not in str(cfgs[-1]):
+        if isinstance(cfgs, list) and not _is_pretrained(cfgs[-1]):
             raise ValueError(
                 f'{cfgs[-1]} would initialise what PretrainedBackbone has loaded: '
                 'put PretrainedBackbone last in init_cfg'
@@ -324,7 +326,35 @@ def strict_init_cfg(init_cfg: dict | list[dict] | None) -> dict | list[dict] | N
         dict(cfg) for cfg in (init_cfg if isinstance(init_cfg, list) else [init_cfg])
     ]
     for cfg in cfgs:
-        if cfg['type'] == 'Pretrained':
+        if _is_pretrained(cfg):
             cfg['type'] = 'mmpospretrain.PretrainedBackbone'
-    cfgs.sort(key=lambda cfg: cfg['type'] == 'mmpospretrain.PretrainedBackbone')
+    cfgs.sort(key=_is_pretrained)
     return cfgs if len(cfgs) > 1 else cfgs[0]
+
+
+def without_pretrained(module: Mapping[str, Any]) -> dict[str, Any]:
+    """A config of a module without the ``init_cfg`` that load weights."""
+    if not (cfgs := module.get('init_cfg')):
+        return {**module}
+    cfgs = cfgs if isinstance(cfgs, list) else [cfgs]
+    fresh = [cfg for cfg in cfgs if not _is_pretrained(cfg)]
+    return {**module, 'init_cfg': fresh or None}
+
+
+def pretrained_options(module: Mapping[str, Any]) -> dict[str, Any]:
+    """How the config of a module wants a checkpoint to be read.
+
+    Returns:
+        Of ``prefix``, ``source_grid`` and ``map_location`` those that its ``init_cfg``
+        gives.
+    """
+    cfgs = module.get('init_cfg') or []
+    for cfg in cfgs if isinstance(cfgs, list) else [cfgs]:
+        if _is_pretrained(cfg):
+            return {key: cfg[key] for key in READ_BY if key in cfg}
+    return {}
+
+
+def _is_pretrained(cfg: Mapping[str, Any]) -> bool:
+    """Whether an ``init_cfg`` loads weights."""
+    return builds(cfg, (PretrainedInit, PretrainedBackbone), root.WEIGHT_INITIALIZERS)

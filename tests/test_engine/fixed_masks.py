@@ -12,7 +12,7 @@ from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
 
 from mmpospretrain.engine import PretrainRunner
-from mmpospretrain.engine.cli import leave_process_group
+from mmpospretrain.engine.errors import leave_process_group
 from mmpospretrain.models.selfsup.droppos import DropPos, Masks
 from mmpospretrain.registry import MODELS
 

@@ -15,10 +15,10 @@ from yapf.yapflib import yapf_api
 from mmpospretrain.engine.cli import (
     build_runner,
     load_config,
-    readable_errors,
     set_data,
     set_pretrained,
 )
+from mmpospretrain.engine.errors import readable_errors
 from mmpospretrain.evaluation.study import Study
 
 CONFIGS = Path(__file__).parents[2] / 'configs'

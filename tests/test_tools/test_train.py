@@ -85,7 +85,7 @@ def test_train_resume_and_test(tool, tmp_path, image_folder):
     assert 'epoch_9.pth' in error
 
     error = tool('test.py', CONFIG, checkpoint, '--data', image_folder / 'train')
-    assert re.search(r'error: there is no val/ to test on in .*train$', error)
+    assert re.search(r'error: .*: there is no val/ to test on in .*train$', error)
     error = tool('test.py', 'configs/stop/stop_vit-tiny-p16_photoshapes.py', checkpoint)
     assert 'photoshapes.py has no test' in error
 

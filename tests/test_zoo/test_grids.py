@@ -87,7 +87,7 @@ def test_export_says_and_asks(timm_file):
     path, weights = timm_file((32, 128))
     heads = dict(num_heads=ARCH['num_heads'])
     assert '16 positions taken for 4x4' in read_backbone(path, **heads).notes
-    with pytest.raises(ValueError, match='4x4 or 2x8: .*--source-grid'):
+    with pytest.raises(ValueError, match=r'4x4 or 2x8: .*--source-grid'):
         read_backbone(path, img_size=(32, 128), **heads)
     backbone = read_backbone(path, source_grid=(2, 8), **heads)
     assert backbone.cfg['img_size'] == (32, 128)

@@ -24,7 +24,7 @@ from step_time import add_common_arguments, job_of, parse_checked
 from timing import Job, benchmark, compare, conditions
 
 from mmpospretrain.checks import check_ratio
-from mmpospretrain.engine.cli import readable_errors
+from mmpospretrain.engine.errors import readable_errors
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 MP3 = CONFIGS / 'mp3/mp3_vit-base-p16_8xb256-coslr-100e_in1k.py'

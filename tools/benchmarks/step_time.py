@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from timing import Job, benchmark, conditions
 
-from mmpospretrain.engine.cli import readable_errors
+from mmpospretrain.engine.errors import readable_errors
 
 
 def report(result: dict[str, Any]) -> None:

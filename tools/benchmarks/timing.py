@@ -26,8 +26,8 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose
 from mmengine.logging import MMLogger
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import HOOKS, MODELS, init_default_scope
+from mmengine.optim import AmpOptimWrapper, build_optim_wrapper
+from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPERS, init_default_scope
 from mmengine.runner import Runner, set_random_seed
 from PIL import Image
 from rich.console import Console
@@ -40,6 +40,7 @@ from torch.utils.flop_counter import (
 
 from mmpospretrain.engine.cli import load_config
 from mmpospretrain.engine.hooks import TeacherHook
+from mmpospretrain.registry import builds, registered
 
 NOISE_SIZE = 512  # pixels; crops of training fit in
 # What PyTorch does not count: attention on CPUs, and products added in place.
@@ -129,7 +130,7 @@ def fit_to_device(
         mixed = dict(optim_wrapper, **scale, type='AmpOptimWrapper', dtype=amp)
         return ConfigDict(mixed), None
     unwanted = amp == 'float32' or device == 'cpu'
-    if unwanted and optim_wrapper.get('type') == 'AmpOptimWrapper':
+    if unwanted and builds(optim_wrapper, AmpOptimWrapper, OPTIM_WRAPPERS):
         full = dict(optim_wrapper, type='OptimWrapper')
         for key in ('dtype', 'loss_scale'):
             full.pop(key, None)
@@ -192,7 +193,7 @@ class TrainStep:
         self.model.to(job.device).train()
         self.optim_wrapper = build_optim_wrapper(self.model, optim_wrapper)
         for hook in cfg.get('custom_hooks') or []:
-            if HOOKS.get(hook['type']) is TeacherHook:
+            if registered(hook['type'], HOOKS) is TeacherHook:
                 hook = HOOKS.build(hook)
                 hook.listen(self.model, self.optim_wrapper.optimizer)
         self.compiled = bool(options := cfg.get('compile') or job.compile)

@@ -9,14 +9,15 @@ from collections.abc import Collection
 from typing import ClassVar
 
 import torch
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, PretrainedInit
+from mmengine.registry import WEIGHT_INITIALIZERS
 from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmpospretrain.checks import check_at_least, check_choice
-from mmpospretrain.registry import MODELS
+from mmpospretrain.registry import MODELS, builds
 from mmpospretrain.zoo.pretrained import strict_init_cfg
 
 from ..attention import ALL, run_layer
@@ -34,7 +35,7 @@ ARCH_KEYS = {'embed_dims', 'num_layers', 'num_heads', 'feedforward_channels'}
 def loads_weights(module: BaseModule) -> bool:
     """Whether the ``init_cfg`` of a module loads it from a checkpoint."""
     cfgs = module.init_cfg if isinstance(module.init_cfg, list) else [module.init_cfg]
-    return any(cfg and cfg['type'] == 'Pretrained' for cfg in cfgs)
+    return any(cfg and builds(cfg, PretrainedInit, WEIGHT_INITIALIZERS) for cfg in cfgs)
 
 
 def check_position_embedding(method: str, backbone: 'PositionViT') -> None:
