@@ -31,7 +31,7 @@ from mmpospretrain.zoo import local_file, prefix_tokens
 from mmpospretrain.zoo.loading import load_strict
 from mmpospretrain.zoo.pretrained import READ_BY, pretrained_options
 
-from .config_check import check_cfg_options
+from .config_check import check_cfg_options, check_option_values
 from .hooks import KNNHook
 
 # Options that say how a checkpoint is read; without one, `set_pretrained` drops them.
@@ -45,7 +45,7 @@ def load_config(path: str, options: dict | None = None) -> Config:
     Raises:
         FileNotFoundError: If there is no such config.
         ValueError: If an option names nothing that the config or its classes know, or
-            the config or a base of it cannot be read.
+            has a value that cannot be meant; if the config cannot be read.
     """
     if '::' not in path and not Path(path).is_file():
         raise FileNotFoundError(f'there is no config {path!r}')
@@ -56,6 +56,7 @@ def load_config(path: str, options: dict | None = None) -> Config:
     if options:
         check_cfg_options(cfg, options)
         cfg.merge_from_dict(options)
+        check_option_values(cfg, options)
     return cfg
 
 

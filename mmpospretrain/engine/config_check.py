@@ -38,6 +38,7 @@ from .config_readers import (
     TOP_LEVEL,
 )
 from .signatures import accepted_keywords, string_literals
+from .value_check import between_places, wrong_argument, wrong_value
 
 Targets = list[Callable]
 """What a ``type`` may stand for; one name may be in several registries."""
@@ -49,11 +50,15 @@ def check_config(cfg: Config) -> None:
     Other names on the top level than those MMEngine reads are variables of the config
     file, and wrong only if they look like one that was meant.
 
+    Then values that cannot be meant.
+
     Raises:
-        ValueError: names each with its path and the nearest right name.
+        ValueError: names each with its path and the nearest right name, or what is
+            allowed.
     """
     checker = _Checker(cfg)
-    _report(checker.variables(), checker.arguments())
+    _report('keys', checker.variables(), checker.arguments())
+    _report('values', checker.values(), between_places(checker.cfg))
 
 
 def check_cfg_options(cfg: Config, options: Mapping[str, Any]) -> None:
@@ -69,7 +74,23 @@ def check_cfg_options(cfg: Config, options: Mapping[str, Any]) -> None:
         ValueError: names each wrong key and the nearest right name.
     """
     checker = _Checker(cfg)
-    _report(*(checker.option(key, options) for key in options))
+    _report('keys', *(checker.option(key, options) for key in options))
+
+
+def check_option_values(cfg: Config, options: Mapping[str, Any]) -> None:
+    """Look for values of ``--cfg-options`` that cannot be meant.
+
+    Args:
+        cfg: the config with the options merged.
+        options: as of `check_cfg_options`.
+
+    Raises:
+        ValueError: names each key, its value and what is allowed.
+    """
+    given = tuple(f'{key}.' for key in options)
+    found = _Checker(cfg).values()
+    wrong = (line for line in found if f'{line.partition(":")[0]}.'.startswith(given))
+    _report('values', wrong)
 
 
 class Reader(NamedTuple):
@@ -122,6 +143,28 @@ class _Checker:
     def arguments(self) -> Iterator[str]:
         for key in self.cfg.keys() & TOP_LEVEL:
             yield from self._walk(self.cfg[key], key, self.scope, [])
+
+    def values(self) -> Iterator[str]:
+        for path, value, targets in self._leaves(self.cfg, '', self.scope, []):
+            key = path.rpartition('.')[2]
+            wrong = (wrong_argument(path, value, target, key) for target in targets)
+            if complaint := wrong_value(path, value) or next(filter(None, wrong), None):
+                yield complaint
+
+    def _leaves(
+        self, node: Any, path: str, scope: str, targets: Targets
+    ) -> Iterator[tuple[str, Any, Targets]]:
+        """Every value of the places that are read, and what is built with it."""
+        if path:
+            yield path, node, targets
+        if isinstance(node, list | tuple):
+            for i, value in enumerate(node):
+                yield from self._leaves(value, _join(path, i), scope, [])
+        elif isinstance(node, Mapping):
+            scope = node.get('_scope_', scope)
+            targets, _ = _lookup(node.get('type'), path, scope)
+            for key in node.keys() if path else node.keys() & TOP_LEVEL:
+                yield from self._leaves(node[key], _join(path, key), scope, targets)
 
     def _walk(
         self, node: Any, path: str, scope: str, parents: Targets
@@ -267,6 +310,6 @@ def _join(path: str, key: Any) -> str:
     return f'{path}.{key}' if path else str(key)
 
 
-def _report(*problems: Iterable[str]) -> None:
+def _report(what: str, *problems: Iterable[str]) -> None:
     if lines := sorted(chain(*problems)):
-        raise ValueError('\n  '.join(['wrong keys in the config:', *lines]))
+        raise ValueError('\n  '.join([f'wrong {what} in the config:', *lines]))

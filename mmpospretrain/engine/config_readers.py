@@ -141,4 +141,6 @@ BUILT = {
     r'optim_wrapper\.optimizer': [root.OPTIMIZERS],
     r'param_scheduler': [root.PARAM_SCHEDULERS],
     r'(test|train|val)_cfg': [root.LOOPS],
+    r'visualizer': [root.VISUALIZERS],
+    r'visualizer\.vis_backends': [root.VISBACKENDS],
 }

@@ -25,8 +25,8 @@ def cfg():
     return copy.deepcopy(load(MAE))
 
 
-def problems(check, *args):
-    with pytest.raises(ValueError, match='wrong keys in the config') as error:
+def problems(check, *args, what='keys'):
+    with pytest.raises(ValueError, match=f'wrong {what} in the config') as error:
         check(*args)
     return [line.strip() for line in str(error.value).splitlines()[1:]]
 
