@@ -74,7 +74,9 @@ def check_trained_with(cfg: Config, meta: dict[str, Any], config: Path) -> None:
     trained = model_options({'meta': meta})
     if not trained:  # of no MMEngine of today
         return
-    here, there = _flat(cfg.model.to_dict()), _flat(trained)
+    # Both as written: a type that is a class has its dotted path there, too.
+    given = model_options({'meta': dict(cfg=cfg.pretty_text)})
+    here, there = _flat(given), _flat(trained)
     if different := [
         f'{key} is {there.get(key, "not set")}, not {here.get(key, "not set")}'
         for key in sorted(here.keys() | there.keys())

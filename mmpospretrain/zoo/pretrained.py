@@ -350,7 +350,7 @@ def pretrained_options(module: Mapping[str, Any]) -> dict[str, Any]:
     """
     cfgs = module.get('init_cfg') or []
     for cfg in cfgs if isinstance(cfgs, list) else [cfgs]:
-        if _is_pretrained(cfg):
+        if 'type' not in cfg or _is_pretrained(cfg):
             return {key: cfg[key] for key in READ_BY if key in cfg}
     return {}
 
