@@ -135,7 +135,7 @@ def test_a_config_in_safetensors_is_not_run(runner, tmp_path, trace, attack):
     path = tmp_path / 'published.safetensors'
     meta = {'epoch': 1, 'iter': 2, 'config': attacks(trace)[attack]}
     save_file(Toy().state_dict(), path, {METADATA: json.dumps(meta)})
-    with pytest.raises((KeyError, ValueError), match='message_hub|how far'):
+    with pytest.raises((KeyError, ValueError), match=r'message_hub|how far'):
         runner(path).train()
     assert not trace.exists()
 
@@ -276,7 +276,7 @@ def test_a_message_hub_that_is_no_dict(runner, write, tmp_path):
     hub = Namespace(
         _log_scalars={}, _runtime_info={'best_ckpt': str(victim)}, _resumed_keys={}
     )
-    with pytest.raises((KeyError, ValueError), match='message_hub|how far'):
+    with pytest.raises((KeyError, ValueError), match=r'message_hub|how far'):
         runner(write(saved(message_hub=hub))).train()
     assert victim.exists()
 
