@@ -105,7 +105,7 @@ def test_visualize_positions_on_wrong_input(tool, trained, tmp_path):
     assert 'there is no image or folder' in error
     (tmp_path / 'empty').mkdir()
     error = tool('visualize_positions.py', config, checkpoint, tmp_path / 'empty')
-    assert 'there is no image in' in error
+    assert 'no image in' in error
     error = tool('visualize_positions.py', config, checkpoint, config)
     assert error.startswith(f'error: cannot read {config}')
 

@@ -326,7 +326,7 @@ def test_broken_images_are_done_without(tool, trained, labelled, capsys):
     (labelled / 'train/bright/0.png').write_bytes(b'')
     error = probe(tool, trained, labelled)
     assert '2 of 12 images cannot be read' in error
-    assert error.endswith('here by --max-broken-share')
+    assert error.endswith('or raise --max-broken-share')
     assert probe(tool, trained, labelled, '--max-broken-share', 0.2) is None
     assert json.loads(result.read_text())['train_images'] == 10
 
