@@ -2,7 +2,7 @@
 
 Two sources say what is allowed: the tables here, by the place of a value in the config,
 and the signature of what is built, where it wants a number or a yes or no and the value
-is a text (``resume=Flase``, which is true). What neither knows is left alone.
+is a text (a misspelt False, which is true). What neither knows is left alone.
 """
 
 import inspect
