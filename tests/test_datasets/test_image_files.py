@@ -92,7 +92,7 @@ def test_classes_are_folders_that_are_not_hidden(tmp_path, log_file):
 
 def test_other_folders_than_classes(tmp_path):
     save_images(tmp_path / 'cat', 2)
-    with pytest.raises(ValueError, match=r'1 folders, .* the config 2 classes'):
+    with pytest.raises(ValueError, match=r'1 folders of classes, .* names 2\.'):
         ImageFolder(
             data_root=str(tmp_path), with_label=True, metainfo={'classes': ('a', 'b')}
         )
