@@ -49,7 +49,8 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='PATH',
-        help='go on from a checkpoint, by default the last one in the work dir',
+        help='go on from a checkpoint, by default the newest whole one in the work '
+        'dir; where the config differs it holds, and the log says so',
     )
     parser.add_argument(
         '--amp',

@@ -7,10 +7,9 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # Written aside and then renamed, so that a kill leaves the last one intact; at
-    # least two are kept, because MMEngine deletes before it writes.
+    # Written aside and then renamed, so that a kill leaves the last one intact.
     checkpoint=dict(
-        type='CheckpointHook',
+        type='mmpospretrain.AtomicCheckpointHook',
         interval=10,
         max_keep_ckpts=2,
         backend_args=dict(backend='atomic'),

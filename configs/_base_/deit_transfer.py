@@ -12,6 +12,10 @@ optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys=dict(rel_pos_bias=dict(decay_mult=0.0)))
 )
 default_hooks = dict(
-    checkpoint=dict(max_keep_ckpts=2, backend_args=dict(backend='atomic'))
+    checkpoint=dict(
+        type='mmpospretrain.AtomicCheckpointHook',
+        max_keep_ckpts=2,
+        backend_args=dict(backend='atomic'),
+    )
 )
 randomness = dict(seed=0)

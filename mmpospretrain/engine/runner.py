@@ -6,11 +6,13 @@ import os
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import BaseOptimWrapper, OptimWrapper
@@ -26,6 +28,13 @@ from mmpospretrain.zoo.checkpoint_state import drop_foreign_files, give_back
 from .config_check import check_config
 from .hooks.model_access import unwrapped
 from .hooks.step_seed import StepSeedHook
+from .resume import (
+    checkpoint_folder,
+    find_checkpoint,
+    lies_in,
+    restore,
+    saved_checkpoints,
+)
 
 LR_RULES = {'linear': lambda ratio: ratio, 'sqrt': math.sqrt}
 
@@ -42,6 +51,8 @@ class PretrainRunner(Runner):
       MMEngine gives them the same in every epoch, hence the same augmentation.
     - A work dir in use is told of before its checkpoints are replaced, and a resumed
       training that has nothing left to do says so.
+    - A resume finds the newest whole checkpoint of the work dir, and follows the config
+      where it differs from the checkpoint's (:mod:`mmpospretrain.engine.resume`).
     - A data set smaller than a batch is an error, not a training of nothing; one of so
       few batches that the warm-up vanishes is told so.
     - Images that cannot be read are skipped and counted, in fine-tunings too; data sets
@@ -66,29 +77,76 @@ class PretrainRunner(Runner):
         return logger
 
     def load_or_resume(self) -> None:
-        """As upstream, and tell of what the user may not have meant."""
-        super().load_or_resume()
+        """As upstream, and tell of what the user may not have meant.
+
+        Raises:
+            ValueError: If the work dir has checkpoints of which none is whole.
+        """
+        if self._resume and self._load_from is None and not self._has_loaded:
+            if latest := find_checkpoint(self):
+                self.logger.info(f'Auto resumed from the latest checkpoint {latest}.')
+                self.resume(str(latest))
+        else:
+            super().load_or_resume()
         if not isinstance(self._train_loop, BaseLoop):
             return  # a test
-        last = Path(self.work_dir, 'last_checkpoint')
-        if not self._resume and last.exists():
+        elsewhere = self._load_from and not lies_in(
+            Path(self._load_from), checkpoint_folder(self)
+        )
+        if (not self._resume or elsewhere) and (kinds := saved_checkpoints(self)):
             self.logger.warning(
-                f'{last.read_text()} is of an earlier training, whose checkpoints '
+                f'{kinds[0][0]} is of an earlier training, whose checkpoints '
                 'this one will replace: --resume goes on with it, another --work-dir '
                 'keeps it'
             )
         if self._resume and self.iter >= self.max_iters:
             self.logger.warning(
                 f'Nothing is left to do: {self.iter} of {self.max_iters} iterations '
-                'are done; for more, raise max_epochs or max_iters of train_cfg'
+                'are done; for more, raise max_epochs or max_iters of train_cfg, and '
+                'the end of the last schedule in param_scheduler if it has one: it is '
+                'then planned anew'
             )
 
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As upstream, which runs and deletes what a checkpoint tells it to."""
         checkpoint = super().load_checkpoint(*args, **kwargs)
         give_back(checkpoint)
-        drop_foreign_files(checkpoint, self.work_dir)
+        drop_foreign_files(checkpoint, checkpoint_folder(self))
         return checkpoint
+
+    def resume(
+        self,
+        filename: str,
+        resume_optimizer: bool = True,
+        resume_param_scheduler: bool = True,
+        map_location: str | Callable = 'default',
+    ) -> None:
+        """As upstream, where the checkpoint overrides the config; here the config wins.
+
+        Raises:
+            ValueError: If the checkpoint can't be gone on with as the config asks.
+        """
+        if map_location == 'default':
+            map_location = get_device()
+        checkpoint = self.load_checkpoint(filename, map_location=map_location)
+        if not resume_optimizer:
+            checkpoint.pop('optimizer', None)
+        if not resume_param_scheduler:
+            checkpoint.pop('param_schedulers', None)
+        if not isinstance(self.optim_wrapper, OptimWrapper):
+            self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+        if self.param_schedulers is not None:
+            self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
+        restore(self, checkpoint, filename)
+        self._has_loaded = True
+        self.logger.info(f'resumed epoch: {self.epoch}, iter: {self.iter}')
+
+    def save_checkpoint(self, *args, meta: dict | None = None, **kwargs) -> None:
+        """As upstream, with what a resume elsewhere has to know."""
+        known = dict(processes=self.world_size)
+        if isinstance(self.train_loop, EpochBasedTrainLoop):
+            known['epoch_length'] = len(self.train_dataloader)
+        super().save_checkpoint(*args, meta={**known, **(meta or {})}, **kwargs)
 
     def setup_env(self, env_cfg: dict) -> None:
         """As upstream; without a GPU, processes talk through gloo."""

@@ -172,8 +172,9 @@ class Study:
         predictions, images = {}, []
         for start in self.starts:
             folder = self._job(start, 0).folder
-            checkpoint = (folder / 'last_checkpoint').read_text(encoding='utf-8')
-            model = load_model(self.cfg, checkpoint.strip())
+            last = (folder / 'last_checkpoint').read_text(encoding='utf-8').strip()
+            # By its name, as the folder may have moved.
+            model = load_model(self.cfg, str(folder / Path(last).name))
             dataset = DATASETS.build(self.cfg.val_dataloader.dataset)
             samples = [
                 model.test_step(pseudo_collate([dataset[index]]))[0]

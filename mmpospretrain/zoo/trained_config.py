@@ -8,24 +8,30 @@ from typing import Any
 from .checkpoint_state import UNREADABLE, config_text
 
 
-def model_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """What the config inside a checkpoint says of ``model``.
+def config_options(text: str) -> dict[str, Any]:
+    """What a config says, as MMEngine writes it into checkpoints.
 
     Returns:
-        Its options; those that are no plain values are left out. Empty if there is no
-        such config.
+        Its options; those that are no plain values are left out. Empty if ``text`` is
+        no such config.
     """
     try:
-        tree = ast.parse(config_text(checkpoint))
+        tree = ast.parse(text)
     except UNREADABLE:
         return {}  # the caller has other ways
-    variables = {
-        ast.unparse(statement.targets[0]): statement.value
-        for statement in tree.body
-        if isinstance(statement, ast.Assign)
-    }
-    model = variables.get('model')
-    return {} if model is None else _options(model) or {}
+    options = {}
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign):
+            with suppress(*UNREADABLE):
+                name = ast.unparse(statement.targets[0])
+                options[name] = _plain_value(statement.value)
+    return options
+
+
+def model_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What the config inside a checkpoint says of ``model``, likewise."""
+    model = config_options(config_text(checkpoint)).get('model')
+    return model if isinstance(model, dict) else {}
 
 
 def backbone_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

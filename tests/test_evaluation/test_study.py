@@ -48,11 +48,11 @@ def test_predictions_keep_no_graph(task, photoshapes, tmp_path, monkeypatch):
     init_default_scope(study.cfg.default_scope)
     model_cfg = {**study.cfg.model}
     model_cfg.setdefault('data_preprocessor', study.cfg.get('data_preprocessor'))
-    checkpoint = tmp_path / 'last.pth'
-    torch.save({'state_dict': MODELS.build(model_cfg).state_dict()}, checkpoint)
     folder = tmp_path / 'scratch/seed-0'
     folder.mkdir(parents=True)
-    (folder / 'last_checkpoint').write_text(str(checkpoint))
+    weights = MODELS.build(model_cfg).state_dict()
+    torch.save({'state_dict': weights}, folder / 'last.pth')
+    (folder / 'last_checkpoint').write_text('where/it/was/last.pth')
     drawn = []
     plot = module.plot_predictions
     monkeypatch.setattr(

@@ -38,6 +38,7 @@ train_dataloader = dict(
 default_hooks = dict(
     logger=dict(log_metric_by_epoch=False),
     checkpoint=dict(
+        type='mmpospretrain.AtomicCheckpointHook',
         by_epoch=False,
         interval=7396,  # an epoch: 118,287 images / 16 = 7393
         max_keep_ckpts=2,

@@ -29,5 +29,9 @@ optim_wrapper = dict(
 )
 auto_scale_lr = dict(enable=True, base_batch_size=1024)
 default_hooks = dict(
-    checkpoint=dict(max_keep_ckpts=2, backend_args=dict(backend='atomic'))
+    checkpoint=dict(
+        type='mmpospretrain.AtomicCheckpointHook',
+        max_keep_ckpts=2,
+        backend_args=dict(backend='atomic'),
+    )
 )

@@ -19,5 +19,9 @@ model = dict(
 # LARS 6.4 for batch 16,384: .1 per 256 images.
 auto_scale_lr = dict(enable=True, base_batch_size=16384)
 default_hooks = dict(
-    checkpoint=dict(max_keep_ckpts=2, backend_args=dict(backend='atomic'))
+    checkpoint=dict(
+        type='mmpospretrain.AtomicCheckpointHook',
+        max_keep_ckpts=2,
+        backend_args=dict(backend='atomic'),
+    )
 )

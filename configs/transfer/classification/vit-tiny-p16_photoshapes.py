@@ -53,6 +53,11 @@ val_cfg = dict()
 test_cfg = dict()
 default_hooks = dict(
     logger=dict(interval=10),
-    checkpoint=dict(interval=3, max_keep_ckpts=2, backend_args=dict(backend='atomic')),
+    checkpoint=dict(
+        type='mmpospretrain.AtomicCheckpointHook',
+        interval=3,
+        max_keep_ckpts=2,
+        backend_args=dict(backend='atomic'),
+    ),
 )
 randomness = dict(seed=0)

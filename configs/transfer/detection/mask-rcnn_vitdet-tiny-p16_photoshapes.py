@@ -60,6 +60,7 @@ test_cfg = dict(type='TestLoop')
 default_hooks = dict(
     logger=dict(interval=10, log_metric_by_epoch=False),
     checkpoint=dict(
+        type='mmpospretrain.AtomicCheckpointHook',
         by_epoch=False,
         interval=100,
         max_keep_ckpts=2,

@@ -64,6 +64,10 @@ param_scheduler = [
 ]
 train_dataloader = dict(batch_size=2)
 default_hooks = dict(
-    checkpoint=dict(max_keep_ckpts=2, backend_args=dict(backend='atomic'))
+    checkpoint=dict(
+        type='mmpospretrain.AtomicCheckpointHook',
+        max_keep_ckpts=2,
+        backend_args=dict(backend='atomic'),
+    )
 )
 randomness = dict(seed=0)

@@ -56,7 +56,7 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=10, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook',
+        type='mmpospretrain.AtomicCheckpointHook',
         by_epoch=False,
         interval=100,
         max_keep_ckpts=2,

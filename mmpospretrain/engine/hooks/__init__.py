@@ -1,5 +1,6 @@
 """Hooks; importing it registers them."""
 
+from .checkpoint import AtomicCheckpointHook
 from .finite_guard import FiniteGuardHook
 from .freeze import FreezeHook
 from .knn import KNNHook
@@ -11,6 +12,7 @@ from .teacher import CollapseWatchHook, TeacherHook
 from .throughput import ThroughputHook
 
 __all__ = [
+    'AtomicCheckpointHook',
     'CollapseWatchHook',
     'FiniteGuardHook',
     'FreezeHook',

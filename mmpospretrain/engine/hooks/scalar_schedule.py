@@ -24,7 +24,8 @@ class Schedule(Hook):
 
     ``start + (end - start) · shape(t / T)``, with t the optimizer steps taken and T
     their number. It follows from the iteration alone, so that a resumed run continues
-    where it was; and iterations whose gradients are accumulated share one value.
+    where it was; and iterations whose gradients are accumulated share one value. It
+    never leaves the range from ``start`` to ``end``.
 
     Args:
         start: Value at the first step.
@@ -43,7 +44,8 @@ class Schedule(Hook):
 
     def value(self, step: int, num_steps: int) -> float:
         """Value before step ``step`` of ``num_steps``."""
-        return self.start + (self.end - self.start) * self.shape(step / num_steps)
+        progress = min(max(step / num_steps, 0.0), 1.0)
+        return self.start + (self.end - self.start) * self.shape(progress)
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
