@@ -13,8 +13,9 @@ from mmengine.registry import DATASETS
 
 from mmpospretrain.registry import registered
 
-from .coco_labels import check_categories, reads_categories
+from .coco_labels import check_annotations, reads_categories
 from .folder_labels import check_classes
+from .head_classes import check_heads
 from .image_files import find_circle
 from .image_folder import ImageFolder
 from .image_source import missing
@@ -73,10 +74,17 @@ def labelled_datasets(
     """The data sets of some loaders, by default all, out of their wrappers."""
     for name in loaders:
         if cfg.get(name):
-            dataset = cfg[name].dataset
-            while 'dataset' in dataset:  # RepeatDataset, ClassBalancedDataset, …
-                dataset = dataset.dataset
-            yield dataset
+            yield from _unwrapped(cfg[name].dataset)
+
+
+def _unwrapped(dataset: ConfigDict) -> Iterator[ConfigDict]:
+    if 'dataset' in dataset:  # RepeatDataset, ClassBalancedDataset, …
+        yield from _unwrapped(dataset.dataset)
+    elif 'datasets' in dataset:  # ConcatDataset
+        for part in dataset.datasets:
+            yield from _unwrapped(part)
+    else:
+        yield dataset
 
 
 def set_data_root(cfg: Config, root: str) -> None:
@@ -129,10 +137,16 @@ def check_layout(cfg: Config, loaders: Sequence[str] = LOADERS) -> None:
                 raise missing(path, kind, layout)
         _check_readable(paths[1:] or paths, walks=not dataset.get('ann_file'))
     # In every process: if one alone found an error, the others would wait for it.
-    for index, dataset in enumerate(datasets):
-        if dataset not in datasets[:index]:  # that of the test is that of validation
-            _check_content(dataset, cfg)
+    seen = []
+    for loader in loaders:
+        for dataset in labelled_datasets(cfg, [loader]):
+            if registered(dataset.type, DATASETS, scope) is not ImageFolder:
+                # That of the test is often that of validation.
+                _check_content(dataset, cfg, loader, is_new=dataset not in seen)
+                seen.append(dataset)
     check_classes(cfg, [*labelled_datasets(cfg, loaders)])
+    by_loader = ((name, d) for name in loaders for d in labelled_datasets(cfg, [name]))
+    check_heads(cfg, by_loader, scope)
 
 
 def _kind(dataset: ConfigDict, scope: str | None) -> str:
@@ -176,7 +190,7 @@ def _check_readable(paths: Sequence[Path], walks: bool) -> None:
                 )
 
 
-def _check_content(dataset: ConfigDict, cfg: Config) -> None:
+def _check_content(dataset: ConfigDict, cfg: Config, loader: str, is_new: bool) -> None:
     scope = cfg.get('default_scope')
     kind = registered(dataset.type, DATASETS, scope)
     has_maps = reads_maps(kind) and (dataset.get('data_prefix') or {}).get(
@@ -189,7 +203,7 @@ def _check_content(dataset: ConfigDict, cfg: Config) -> None:
         lazily = dict(pipeline=[], lazy_init=True, serialize_data=False)
         built = DATASETS.build({**dataset, **lazily, '_scope_': scope})
         if has_categories:
-            check_categories(built.ann_file, built.metainfo)
-        else:
-            training = dataset in [*labelled_datasets(cfg, ['train_dataloader'])]
+            check_annotations(cfg, loader, dataset, built)
+        elif is_new:
+            training = loader == 'train_dataloader'
             check_maps(built, dataset.get('pipeline', ()), cfg, training=training)
