@@ -85,7 +85,8 @@ def count_objects(
         masked = not use.masks or (
             not lost and has_mask(annotation, image, use.masks == 'polygons')
         )
-        count.gaps.update(_gaps(annotation, box, masked, lost))
+        for gap in _gaps(annotation, box, masked, lost):
+            count.gaps[gap] += 1
         if image and image['id'] not in sizes:  # not read, but parsed
             continue
         count.total += 1

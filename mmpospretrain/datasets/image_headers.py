@@ -2,9 +2,10 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from itertools import chain
+from typing import NamedTuple
 
 import mmcv
 from PIL import ExifTags, Image
@@ -13,7 +14,6 @@ from .check_cache import with_progress
 
 SWAPPED = range(5, 9)
 """Orientations in EXIF that exchange width and height."""
-T = TypeVar('T')
 
 
 class Header(NamedTuple):
@@ -31,22 +31,27 @@ class Header(NamedTuple):
 
 def stamps(paths: Sequence[str]) -> list[tuple[int, int]]:
     """Size and time of files, which change with them; (-1, -1) where there is none."""
+    return [*with_progress(map(_stamp, paths), len(paths), 'looking for images')]
 
-    def stamp(path: str) -> tuple[int, int]:
-        try:
-            found = os.stat(path)
-        except (OSError, ValueError):  # a name that cannot be
-            return -1, -1
-        return found.st_size, found.st_mtime_ns
 
-    return _in_threads(stamp, paths, 'looking for images')
+def _stamp(path: str) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # a name that cannot be
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
 
 
 def headers(paths: Sequence[str]) -> list[Header | None]:
     """Headers of images, in order; None where a file cannot be read."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # about pixels and tags that nobody asked for
-        return _in_threads(_header, paths, 'reading sizes of images')
+        with ThreadPoolExecutor(8) as pool:
+            # A task for each file would cost more than the file.
+            parts = [paths[start : start + 200] for start in range(0, len(paths), 200)]
+            found = pool.map(lambda part: [*map(_header, part)], parts)
+            found = with_progress(found, len(parts), 'reading sizes of images')
+            return [*chain.from_iterable(found)]
 
 
 def _header(path: str) -> Header | None:
@@ -75,16 +80,3 @@ def _orientation(image: Image.Image) -> int:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # tags of a wrong type: OpenCV takes no notice
         return 1
-
-
-def _in_threads(act: Callable[[str], T], paths: Sequence[str], what: str) -> list[T]:
-    def act_on(start: int) -> list[T]:
-        return [act(path) for path in paths[start : start + size]]
-
-    size = 200  # a task for each file would cost more than the files
-    with ThreadPoolExecutor(16) as pool:
-        starts = range(0, len(paths), size)
-        parts: Iterator = pool.map(act_on, starts)
-        return [
-            item for part in with_progress(parts, len(starts), what) for item in part
-        ]
