@@ -90,10 +90,10 @@ def has_mask(annotation: dict, image: dict, polygons_only: bool = False) -> bool
     """Whether MMDetection can draw the mask of an object."""
     mask = annotation.get('segmentation')
     if isinstance(mask, list):
-        return any(
-            isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
-            for polygon in mask
-        )
+        for polygon in mask:  # any() takes twice the time
+            if isinstance(polygon, list) and len(polygon) >= 6 and not len(polygon) % 2:
+                return True
+        return False
     if not isinstance(mask, dict) or polygons_only:
         return False
     size, counts = mask.get('size'), mask.get('counts')

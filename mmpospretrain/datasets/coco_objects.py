@@ -1,7 +1,7 @@
 """Which objects of a file in COCO's format MMDetection uses, and why not the others."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,20 +149,19 @@ def _reason(
 
 def _gaps(
     annotation: dict, box: Sequence[float] | None, masked: bool, lost: bool
-) -> Iterator[str]:
+) -> list[str]:
     """What must be completed before MMDetection and the COCO API read an annotation."""
-    if 'id' not in annotation:
-        yield 'ids of annotations'
+    gaps = [] if 'id' in annotation else ['ids of annotations']
     if lost:
-        yield 'objects left out'
-        return
+        return [*gaps, 'objects left out']
     if 'iscrowd' not in annotation:
-        yield 'iscrowd=0'
+        gaps.append('iscrowd=0')
     # An area of 0 is one only where there is nothing.
     if not area_of(annotation) and ('area' not in annotation or min(box[2:]) >= 1):
-        yield 'areas, from boxes'
+        gaps.append('areas, from boxes')
     if not masked:
-        yield 'objects ignored for want of a mask'
+        gaps.append('objects ignored for want of a mask')
+    return gaps
 
 
 def _other_types(content: dict[str, Any]) -> str:

@@ -110,8 +110,7 @@ def check_heads(
         }
         cured = ' '.join(f'{option}={value}' for option, value in options.items())
         raise ValueError(
-            'The outputs of the model are not the classes of the data.\n'
-            + '\n'.join(lines)
+            '\n'.join(lines)
             + f'\nIf the data are right: --cfg-options {cured}. If not, '
             'metainfo=dict(classes=…) of the data sets is to name the classes: see '
             f'{YOUR_CLASSES}.'

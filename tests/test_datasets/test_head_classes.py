@@ -79,7 +79,7 @@ def test_each_head_is_named(name, head, outputs):
     with pytest.raises(ValueError) as error:
         check(changed(name, **{f'model.{head}.num_classes': outputs}))
     message = str(error.value)
-    assert f'\nmodel.{head} has {outputs} outputs, but the data of train_dat' in message
+    assert f'model.{head} has {outputs} outputs, but the data of train_dat' in message
     assert f' model.{head}.num_classes=' in message
     assert message.count(' outputs, but') == 1
 
@@ -127,7 +127,7 @@ def test_things_and_stuff():
 
 def test_the_preprocessor_counts_where_it_mixes_labels():
     option = {'data_preprocessor.num_classes': 7}
-    with pytest.raises(ValueError, match='\ndata_preprocessor has 7 outputs'):
+    with pytest.raises(ValueError, match='^data_preprocessor has 7 outputs'):
         check(changed(DEIT, **option))
     check(changed(RESNET, **option))
 
