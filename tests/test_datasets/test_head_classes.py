@@ -127,7 +127,7 @@ def test_things_and_stuff():
 
 def test_the_preprocessor_counts_where_it_mixes_labels():
     option = {'data_preprocessor.num_classes': 7}
-    with pytest.raises(ValueError, match='^data_preprocessor has 7 outputs'):
+    with pytest.raises(ValueError, match=r'^data_preprocessor has 7 outputs'):
         check(changed(DEIT, **option))
     check(changed(RESNET, **option))
 

@@ -21,7 +21,7 @@ LINKS = 60_000  # that a file may have, at most: 65,000 on ext4
 
 
 def draw(folder: Path, images: int, objects: int) -> None:
-    """Write images of 640 × 480 and ``coco.json``, boxes and polygons of 40 points."""
+    """Write images of 640 × 480 and ``coco.json``, boxes and polygons of 20 points."""
     rng = np.random.default_rng(0)
     for index in range(images):
         if index % LINKS == 0:
@@ -31,7 +31,7 @@ def draw(folder: Path, images: int, objects: int) -> None:
             os.link(file, folder / f'{index:012}.jpg')
     corners = rng.uniform((0, 0), (500, 400), (objects, 2)).round(2)
     sizes = rng.uniform((2, 2), (130, 75), (objects, 2)).round(2)
-    angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    angles = np.linspace(0, 2 * np.pi, 20, endpoint=False)
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1) / 2 + 0.5
     annotations = [
         dict(
