@@ -8,17 +8,25 @@ from .image_reading import read_image
 from .image_source import resolve_image_source
 from .stanford_cars import StanfordCars
 from .tiny_imagenet import TinyImageNet
-from .transforms import CropWithBox, MultiCrop, collate_views
+from .transforms import (
+    ColorJitter,
+    CropWithBox,
+    MultiCrop,
+    ResizeShortEdge,
+    collate_views,
+)
 
 __all__ = [
     'CIFAR10',
     'CIFAR100',
     'BrokenImagesError',
+    'ColorJitter',
     'CropWithBox',
     'CustomDataset',
     'ImageFolder',
     'ImageNet',
     'MultiCrop',
+    'ResizeShortEdge',
     'StanfordCars',
     'TinyImageNet',
     'collate_views',

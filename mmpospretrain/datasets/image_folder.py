@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from mmcv.transforms import LoadImageFromFile
 from mmengine import fileio
@@ -19,6 +20,7 @@ from .broken_images import (
     reading,
 )
 from .class_folders import VisibleFolders
+from .equal_shapes import check_equal_shapes
 from .image_files import EXTENSIONS, count_endings, list_images
 from .image_reading import read_image
 from .image_source import read_list
@@ -56,8 +58,11 @@ class ImageFolder(VisibleFolders, CustomDataset):
     Raises:
         FileNotFoundError: If the folder or the list file does not exist.
         BrokenImagesError: While reading, if more images are broken than allowed.
-        ValueError: If there is no image, or an argument is out of range.
+        ValueError: If there is no image, an argument is out of range, or the pipeline
+            gives images of different sizes different shapes.
     """
+
+    any_size: ClassVar[bool] = True  # else the images are known to have one size
 
     def __init__(
         self,
@@ -81,6 +86,8 @@ class ImageFolder(VisibleFolders, CustomDataset):
                     'others: convert them by a transform after it'
                 )
             del self.pipeline.transforms[0]
+        if self.any_size:
+            check_equal_shapes(self.pipeline.transforms)
 
     def full_init(self) -> None:
         """List the images."""

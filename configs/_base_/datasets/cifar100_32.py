@@ -9,19 +9,14 @@
 #       tar -xz -C data/cifar100
 _base_ = './imagenet_224_deit.py'
 
+# The first transform leaves images of CIFAR as they are; others fit in so.
 train_pipeline = [
+    dict(type='mmpospretrain.ResizeShortEdge', scale=32),
     dict(type='RandomCrop', crop_size=32, padding=4),
     *_base_.train_pipeline[1:],
 ]
-# Nothing but PackInputs changes an image of CIFAR; other images fit in so.
 val_pipeline = [
-    dict(
-        type='ResizeEdge',
-        scale=32,
-        edge='short',
-        backend='pillow',
-        interpolation='bicubic',
-    ),
+    dict(type='mmpospretrain.ResizeShortEdge', scale=32),
     dict(type='CenterCrop', crop_size=32),
     dict(type='PackInputs'),
 ]

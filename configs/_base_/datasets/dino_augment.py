@@ -9,12 +9,11 @@ mirror_and_colours = [
         prob=0.8,
         transforms=[
             dict(
-                type='ColorJitter',
+                type='mmpospretrain.ColorJitter',
                 brightness=0.4,
                 contrast=0.4,
                 saturation=0.2,
                 hue=0.1,
-                backend='cv2',
             )
         ],
     ),

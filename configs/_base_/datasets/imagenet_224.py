@@ -19,13 +19,7 @@ train_pipeline = [
     dict(type='PackInputs'),
 ]
 val_pipeline = [
-    dict(
-        type='ResizeEdge',
-        scale=256,
-        edge='short',
-        backend='pillow',
-        interpolation='bicubic',
-    ),
+    dict(type='mmpospretrain.ResizeShortEdge', scale=256),
     dict(type='CenterCrop', crop_size=224),
     dict(type='PackInputs'),
 ]

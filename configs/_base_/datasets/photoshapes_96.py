@@ -1,13 +1,16 @@
 # PhotoShapes, 112² cropped to 96². Make it with
 #   python -m mmpospretrain.datasets.photoshapes data/photoshapes
+# Images of any other size (`--data DIR`) are resized to 112 pixels first.
 _base_ = './imagenet_224.py'
 
 train_pipeline = [
+    dict(type='mmpospretrain.ResizeShortEdge', scale=112),
     dict(type='RandomCrop', crop_size=96),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackInputs'),
 ]
 val_pipeline = [
+    dict(type='mmpospretrain.ResizeShortEdge', scale=112),
     dict(type='CenterCrop', crop_size=96),
     dict(type='PackInputs'),
 ]

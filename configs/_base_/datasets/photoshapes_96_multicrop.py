@@ -9,6 +9,8 @@ global_crop = dict(
 local_crop = dict(global_crop, scale=48, crop_ratio_range=(0.05, 0.32))
 
 train_pipeline = [
+    # Boxes are parts of the image, which is the same image at any size.
+    dict(type='mmpospretrain.ResizeShortEdge', scale=112),
     dict(
         type='mmpospretrain.MultiCrop',
         num_views=[2, 4],

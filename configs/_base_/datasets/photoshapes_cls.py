@@ -1,5 +1,5 @@
 # PhotoShapes for classification, by the largest shape: 1000 labelled images in
-# training, all for validation.
+# training, all for validation. Images of other sizes are resized and cropped to 112².
 data_root = 'data/photoshapes'
 metainfo = dict(classes=('circle', 'square', 'triangle', 'star'))
 data_preprocessor = dict(
@@ -10,10 +10,17 @@ data_preprocessor = dict(
 )
 train_pipeline = [
     dict(type='LoadImageFromFile'),
+    dict(type='mmpospretrain.ResizeShortEdge', scale=112),
+    dict(type='RandomCrop', crop_size=112),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackInputs'),
 ]
-test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='mmpospretrain.ResizeShortEdge', scale=112),
+    dict(type='CenterCrop', crop_size=112),
+    dict(type='PackInputs'),
+]
 train_dataloader = dict(
     batch_size=32,
     num_workers=1,

@@ -4,15 +4,19 @@ metainfo = dict(
     classes=('circle', 'square', 'triangle', 'star'),
     palette=[(230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167)],
 )
+# Images of other sizes and shapes become this square, in training as in testing.
+# Pillow averages where it shrinks; OpenCV would leave pixels out.
+resize = dict(type='Resize', scale=(112, 112), backend='pillow')
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    resize,
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(112, 112)),
+    resize,
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(
         type='PackDetInputs',

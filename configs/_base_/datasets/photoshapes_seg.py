@@ -4,14 +4,20 @@ metainfo = dict(
     classes=('background', 'circle', 'square', 'triangle', 'star'),
     palette=[[0, 0, 0], [230, 159, 0], [86, 180, 233], [0, 158, 115], [204, 121, 167]],
 )
+# Images of other sizes and shapes become this square, in training as in testing; their
+# maps are compared at their own size. Pillow averages where it shrinks; OpenCV would
+# leave pixels out.
+resize = dict(type='Resize', scale=(112, 112), backend='pillow')
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
+    resize,
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
+    resize,
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]

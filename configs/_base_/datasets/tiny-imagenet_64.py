@@ -17,13 +17,7 @@ train_pipeline = [
     *_base_.train_pipeline[1:],
 ]
 val_pipeline = [
-    dict(
-        type='ResizeEdge',
-        scale=64,
-        edge='short',
-        backend='pillow',
-        interpolation='bicubic',
-    ),
+    dict(type='mmpospretrain.ResizeShortEdge', scale=64),
     dict(type='CenterCrop', crop_size=64),
     dict(type='PackInputs'),
 ]

@@ -1,5 +1,13 @@
 """Transforms of pipelines; importing it registers them."""
 
+from .colour import ColorJitter
 from .multi_crop import CropWithBox, MultiCrop, collate_views
+from .resize import ResizeShortEdge
 
-__all__ = ['CropWithBox', 'MultiCrop', 'collate_views']
+__all__ = [
+    'ColorJitter',
+    'CropWithBox',
+    'MultiCrop',
+    'ResizeShortEdge',
+    'collate_views',
+]
