@@ -1,9 +1,9 @@
 """Train two iterations, save, load, resume two more: does the installed stack work?
 
-Then the same for detection and segmentation, evaluation included, which needs the
-compiled ops of mmcv. ``python tests/smoke_stack.py [--no-transfer]``, run by
-``.ci/run`` on the second stack. Not a pytest file: the environment it is for has no
-pytest.
+Then two iterations of every method and ablation that has a small config; then
+detection and segmentation, evaluation included, which need the compiled ops of mmcv.
+``python tests/smoke_stack.py [--no-transfer]``, run by ``.ci/run`` on the second stack.
+Not a pytest file: the environment it is for has no pytest.
 """
 
 import json
@@ -21,6 +21,7 @@ from PIL import Image
 import mmpospretrain
 from mmpospretrain import environment
 from mmpospretrain.datasets import photoshapes
+from mmpospretrain.engine.cli import build_runner, set_data
 from mmpospretrain.zoo.loading import load_checkpoint_file, load_strict
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +42,17 @@ SHORT = [
     'default_hooks.checkpoint.interval=2',
     'train_dataloader.batch_size=2',
 ]
+# All of those that a CPU can train, and their methods and ablations with them.
+TINY = sorted((ROOT / 'configs').glob('[!_]*/*tiny-p16_photoshapes.py'))
+# DropPosMAE has no small config.
+DROPPOS_MAE = dict(
+    type='mmpospretrain.DropPosMAE',
+    position_weight=0.05,
+    pixel_decoder=dict(decoder_embed_dim=32, decoder_depth=1, decoder_num_heads=4),
+    pixel_head=dict(
+        norm_pix=True, loss=dict(type='PixelReconstructionLoss', criterion='L2')
+    ),
+)
 # Weights of two iterations find nothing; what scores little is a finding all the same.
 TRANSFER = {
     'detection': (
@@ -68,6 +80,28 @@ def train(data: Path, work_dir: Path, epochs: int, *extra: str) -> dict:
     command += ['--work-dir', work_dir, *extra, '--cfg-options', *options]
     subprocess.run(command, check=True)
     return load_checkpoint_file(work_dir / f'epoch_{epochs}.pth')
+
+
+def train_method(config: Path, name: str, model: dict, data: Path, out: Path) -> None:
+    """Two iterations of a small config, in this process."""
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(dict(model=model))
+    set_data(cfg, str(data))
+    cfg.work_dir = str(out / name)
+    cfg.experiment_name = name  # loggers are shared by name
+    for loader in ('train_dataloader', 'val_dataloader'):
+        if cfg.get(loader):
+            cfg[loader].update(batch_size=2, num_workers=0, persistent_workers=False)
+    cfg.train_cfg.update(max_epochs=1, val_interval=1)
+    cfg.log_level = 'WARNING'
+    runner = build_runner(cfg)
+    before = [weight.clone() for weight in runner.model.parameters()]
+    runner.train()
+    after = [*runner.model.parameters()]
+    finite = all(bool(weight.isfinite().all()) for weight in after)
+    moved = sum(not old.equal(new) for old, new in zip(before, after, strict=True))
+    what = f'{name}: {runner.iter} iterations, {moved} of {len(after)} tensors moved'
+    check(runner.iter == 2 and finite and moved > len(after) // 3, what)
 
 
 def check(truth: bool, what: str) -> None:
@@ -124,6 +158,10 @@ def main() -> None:
         loaded = model.state_dict()
         same = all(torch.equal(loaded[key], weights[key]) for key in weights)
         check(same, 'a new model takes every weight')
+
+        for config in TINY:
+            train_method(config, config.stem, {}, data, work_dir)
+        train_method(CONFIG, 'droppos-mae', DROPPOS_MAE, data, work_dir)
 
         if '--no-transfer' not in sys.argv:
             shapes = Path(folder, 'photoshapes')
