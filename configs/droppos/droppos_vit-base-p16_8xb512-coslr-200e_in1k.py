@@ -13,5 +13,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
+model = dict(backbone=dict(img_size=_base_.img_size))
+
 # One kernel for all weights; what it saves is in docs/benchmarks.md.
 optim_wrapper = dict(optimizer=dict(fused=True))

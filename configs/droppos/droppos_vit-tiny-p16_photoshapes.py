@@ -21,7 +21,7 @@ model = dict(
     mask_ratio=0.25,
     pos_mask_ratio=0.5,
     temperature=None,
-    backbone=dict(arch=dict(_base_.vit_tiny, _delete_=True), img_size=96),
+    backbone=dict(arch=dict(_base_.vit_tiny, _delete_=True), img_size=_base_.img_size),
     head=dict(decoder_dims=128, depth=1, num_heads=4),
 )
 

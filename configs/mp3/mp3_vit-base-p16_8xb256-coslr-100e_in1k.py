@@ -13,6 +13,8 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
+model = dict(backbone=dict(img_size=_base_.img_size))
+
 max_epochs = 100
 param_scheduler = _base_.param_scheduler
 param_scheduler[1].end = max_epochs

@@ -13,7 +13,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-model = dict(mask_ratio=0.8, backbone=dict(img_size=64, patch_size=8))
+model = dict(mask_ratio=0.8, backbone=dict(img_size=_base_.img_size, patch_size=8))
 
 max_epochs = 2000
 param_scheduler = _base_.param_scheduler

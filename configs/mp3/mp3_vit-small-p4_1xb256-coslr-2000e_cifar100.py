@@ -12,7 +12,9 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-model = dict(mask_ratio=0.5, backbone=dict(arch='small', img_size=32, patch_size=4))
+model = dict(
+    mask_ratio=0.5, backbone=dict(arch='small', img_size=_base_.img_size, patch_size=4)
+)
 
 max_epochs = 2000
 param_scheduler = _base_.param_scheduler

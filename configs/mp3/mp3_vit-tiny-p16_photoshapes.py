@@ -19,7 +19,9 @@ model = dict(
     # Tried over 14 epochs: after 12, 6.4 % with .25 and 5.5 % with .5, each at its own.
     mask_ratio=0.25,
     backbone=dict(
-        arch=dict(_base_.vit_tiny, _delete_=True), img_size=96, drop_path_rate=0.0
+        arch=dict(_base_.vit_tiny, _delete_=True),
+        img_size=_base_.img_size,
+        drop_path_rate=0.0,
     ),
 )
 

@@ -13,3 +13,5 @@ _base_ = [
     '../_base_/schedules/adamw_dinov2_100e.py',
     '../_base_/default_runtime.py',
 ]
+
+model = dict(backbone=dict(img_size=_base_.img_size))

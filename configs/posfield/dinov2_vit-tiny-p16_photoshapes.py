@@ -18,7 +18,9 @@ _base_ = [
 # prototypes, an 8th of its width and a 4th of its bottleneck: ours, for time.
 model = dict(
     backbone=dict(
-        arch=dict(_base_.vit_tiny, _delete_=True), img_size=96, drop_path_rate=0.0
+        arch=dict(_base_.vit_tiny, _delete_=True),
+        img_size=_base_.img_size,
+        drop_path_rate=0.0,
     ),
     head=dict(
         num_prototypes=65536 // 64, hidden_dims=2048 // 8, bottleneck_dims=256 // 4

@@ -16,7 +16,7 @@ _base_ = [
 
 model = dict(
     min_context=4,  # of 36 patches
-    backbone=dict(arch=dict(_base_.vit_tiny, _delete_=True), img_size=96),
+    backbone=dict(arch=dict(_base_.vit_tiny, _delete_=True), img_size=_base_.img_size),
     neck=dict(embed_dims=64, depth=2, num_heads=4),
 )
 custom_hooks = [*_base_.custom_hooks, _base_.knn]

@@ -264,6 +264,7 @@ def encode_measured(
             backbone(images)  # whose tokens and positions are put together differently
         elif isinstance(backbone, PositionViT):
             patches, _ = backbone.patchify(images)
+            backbone.check_grid(grid_size)
             patches = patches + backbone.patch_positions(grid_size)
             backbone.encode(patches, grid_size=grid_size)
         else:  # past what subclasses do first: MAE's would mask

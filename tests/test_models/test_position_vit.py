@@ -4,7 +4,8 @@ import pytest
 import torch
 from mmpretrain.models.backbones import VisionTransformer
 
-from mmpospretrain.models import PositionViT
+from mmpospretrain.evaluation.features import frozen_encoder
+from mmpospretrain.models import FieldViT, PositionViT, ViTDet
 from mmpospretrain.models.attention import run_layer
 from mmpospretrain.models.positions import sincos_pos_embed
 
@@ -176,3 +177,44 @@ def test_bad_images():
         model(torch.zeros(1, 3, 48, 81))
     with pytest.raises(ValueError, match=r'takes 3 channels, got .*\(1, 1, 48, 80\)'):
         model(torch.zeros(1, 1, 48, 80))
+
+
+@pytest.fixture
+def warnings(monkeypatch) -> list[str]:
+    """What `check_grid` says."""
+    said = []
+    monkeypatch.setattr(
+        'mmpospretrain.models.backbones.position_vit.print_log',
+        lambda text, **options: said.append(text),
+    )
+    return said
+
+
+@pytest.mark.parametrize('positions', ['sincos', 'learned', 'relative'])
+@pytest.mark.parametrize('out_type', ['raw', 'cls_token', 'avg_featmap', 'pooled'])
+def test_another_grid_is_told_once(positions, out_type, warnings):
+    model = build(positions=positions, out_type=out_type)
+    model(torch.randn(1, 3, 48, 80))
+    assert not warnings
+    for _ in range(2):
+        model(torch.randn(1, 3, 64, 32))
+    (text,) = warnings
+    assert '3 x 5 patches (48 x 80 pixels)' in text
+    assert '4 x 2 patches (64 x 32 pixels)' in text
+    assert 'model.backbone.img_size' in text
+
+
+def test_another_grid_is_told_of_mmpretrain_s_vit_too(warnings):
+    upstream = VisionTransformer(arch=TINY, img_size=48)
+    frozen_encoder(upstream).pooled(torch.randn(1, 3, 32, 32))
+    assert len(warnings) == 1
+
+
+def test_where_any_grid_is_meant_nothing_is_told(warnings):
+    image = torch.randn(1, 3, 64, 32)
+    build(out_type='featmap')(image)
+    build(positions='none')(image)
+    FieldViT(arch=TINY, img_size=48, field_size=5).eval()(image)
+    ViTDet(arch=dict(TINY, num_layers=4), img_size=48)(image)
+    build().patch_positions((2, 2))  # of a local view
+    assert not warnings

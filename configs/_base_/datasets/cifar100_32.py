@@ -9,15 +9,17 @@
 #       tar -xz -C data/cifar100
 _base_ = './imagenet_224_deit.py'
 
+img_size = 32  # of the backbone, too
+
 # The first transform leaves images of CIFAR as they are; others fit in so.
 train_pipeline = [
-    dict(type='mmpospretrain.ResizeShortEdge', scale=32),
-    dict(type='RandomCrop', crop_size=32, padding=4),
+    dict(type='mmpospretrain.ResizeShortEdge', scale=img_size),
+    dict(type='RandomCrop', crop_size=img_size, padding=4),
     *_base_.train_pipeline[1:],
 ]
 val_pipeline = [
-    dict(type='mmpospretrain.ResizeShortEdge', scale=32),
-    dict(type='CenterCrop', crop_size=32),
+    dict(type='mmpospretrain.ResizeShortEdge', scale=img_size),
+    dict(type='CenterCrop', crop_size=img_size),
     dict(type='PackInputs'),
 ]
 

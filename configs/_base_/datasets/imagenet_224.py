@@ -1,5 +1,7 @@
 # Images without labels, 224², in ImageNet's layout or any other: `--data DIR` points it
 # at a folder or a list file. ImageFolder reads the images; pipelines start after that.
+img_size = 224  # of the backbone, too
+
 data_preprocessor = dict(
     type='SelfSupDataPreprocessor',
     mean=[123.675, 116.28, 103.53],
@@ -10,7 +12,7 @@ data_preprocessor = dict(
 train_pipeline = [
     dict(
         type='RandomResizedCrop',
-        scale=224,
+        scale=img_size,
         crop_ratio_range=(0.2, 1.0),  # as MAE; DropPos (Sec. A.1) names no range
         backend='pillow',
         interpolation='bicubic',
@@ -20,7 +22,7 @@ train_pipeline = [
 ]
 val_pipeline = [
     dict(type='mmpospretrain.ResizeShortEdge', scale=256),
-    dict(type='CenterCrop', crop_size=224),
+    dict(type='CenterCrop', crop_size=img_size),
     dict(type='PackInputs'),
 ]
 

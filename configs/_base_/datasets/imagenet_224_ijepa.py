@@ -5,7 +5,7 @@ _base_ = './imagenet_224.py'
 train_pipeline = [
     dict(
         type='RandomResizedCrop',
-        scale=224,
+        scale=_base_.img_size,
         crop_ratio_range=(0.3, 1.0),  # the released configs of I-JEPA
         backend='pillow',
         interpolation='bicubic',

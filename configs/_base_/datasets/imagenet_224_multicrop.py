@@ -9,7 +9,7 @@ _base_ = ['./imagenet_224.py', './dino_augment.py']
 
 global_crop = dict(
     type='mmpospretrain.CropWithBox',
-    scale=224,
+    scale=_base_.img_size,
     crop_ratio_range=(0.32, 1.0),
     backend='pillow',
     interpolation='bicubic',

@@ -3,15 +3,17 @@
 # Images of any other size (`--data DIR`) are resized to 112 pixels first.
 _base_ = './imagenet_224.py'
 
+img_size = 96  # of the backbone, too
+
 train_pipeline = [
     dict(type='mmpospretrain.ResizeShortEdge', scale=112),
-    dict(type='RandomCrop', crop_size=96),
+    dict(type='RandomCrop', crop_size=img_size),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackInputs'),
 ]
 val_pipeline = [
     dict(type='mmpospretrain.ResizeShortEdge', scale=112),
-    dict(type='CenterCrop', crop_size=96),
+    dict(type='CenterCrop', crop_size=img_size),
     dict(type='PackInputs'),
 ]
 

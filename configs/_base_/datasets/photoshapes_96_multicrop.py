@@ -4,7 +4,9 @@
 _base_ = ['./photoshapes_96_ijepa.py', './dino_augment.py']
 
 global_crop = dict(
-    type='mmpospretrain.CropWithBox', scale=96, crop_ratio_range=(0.32, 1.0)
+    type='mmpospretrain.CropWithBox',
+    scale=_base_.img_size,
+    crop_ratio_range=(0.32, 1.0),
 )
 local_crop = dict(global_crop, scale=48, crop_ratio_range=(0.05, 0.32))
 

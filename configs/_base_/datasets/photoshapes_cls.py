@@ -1,6 +1,7 @@
 # PhotoShapes for classification, by the largest shape: 1000 labelled images in
 # training, all for validation. Images of other sizes are resized and cropped to 112².
 data_root = 'data/photoshapes'
+img_size = 112  # of the backbone, too
 metainfo = dict(classes=('circle', 'square', 'triangle', 'star'))
 data_preprocessor = dict(
     num_classes=4,
@@ -10,15 +11,15 @@ data_preprocessor = dict(
 )
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='mmpospretrain.ResizeShortEdge', scale=112),
-    dict(type='RandomCrop', crop_size=112),
+    dict(type='mmpospretrain.ResizeShortEdge', scale=img_size),
+    dict(type='RandomCrop', crop_size=img_size),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='mmpospretrain.ResizeShortEdge', scale=112),
-    dict(type='CenterCrop', crop_size=112),
+    dict(type='mmpospretrain.ResizeShortEdge', scale=img_size),
+    dict(type='CenterCrop', crop_size=img_size),
     dict(type='PackInputs'),
 ]
 train_dataloader = dict(

@@ -1,12 +1,13 @@
 # PhotoShapes for detection: 400 labelled images in training, all for validation.
 data_root = 'data/photoshapes'
+img_size = 112  # of the backbone, too
 metainfo = dict(
     classes=('circle', 'square', 'triangle', 'star'),
     palette=[(230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167)],
 )
 # Images of other sizes and shapes become this square, in training as in testing.
 # Pillow averages where it shrinks; OpenCV would leave pixels out.
-resize = dict(type='Resize', scale=(112, 112), backend='pillow')
+resize = dict(type='Resize', scale=(img_size, img_size), backend='pillow')
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),

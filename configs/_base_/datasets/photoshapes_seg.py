@@ -1,5 +1,6 @@
 # PhotoShapes for segmentation: 100 labelled images in training, all for validation.
 data_root = 'data/photoshapes'
+img_size = 112  # of the backbone, too
 metainfo = dict(
     classes=('background', 'circle', 'square', 'triangle', 'star'),
     palette=[[0, 0, 0], [230, 159, 0], [86, 180, 233], [0, 158, 115], [204, 121, 167]],
@@ -7,7 +8,7 @@ metainfo = dict(
 # Images of other sizes and shapes become this square, in training as in testing; their
 # maps are compared at their own size. Pillow averages where it shrinks; OpenCV would
 # leave pixels out.
-resize = dict(type='Resize', scale=(112, 112), backend='pillow')
+resize = dict(type='Resize', scale=(img_size, img_size), backend='pillow')
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),

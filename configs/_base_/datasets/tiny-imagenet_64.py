@@ -6,10 +6,12 @@
 # unzip -q tiny-imagenet-200.zip -d data
 _base_ = './imagenet_224_deit.py'
 
+img_size = 64  # of the backbone, too
+
 train_pipeline = [
     dict(
         type='RandomResizedCrop',
-        scale=64,
+        scale=img_size,
         crop_ratio_range=(0.08, 1.0),
         backend='pillow',
         interpolation='bicubic',
@@ -17,8 +19,8 @@ train_pipeline = [
     *_base_.train_pipeline[1:],
 ]
 val_pipeline = [
-    dict(type='mmpospretrain.ResizeShortEdge', scale=64),
-    dict(type='CenterCrop', crop_size=64),
+    dict(type='mmpospretrain.ResizeShortEdge', scale=img_size),
+    dict(type='CenterCrop', crop_size=img_size),
     dict(type='PackInputs'),
 ]
 

@@ -13,7 +13,9 @@ _base_ = [
     '../../_base_/datasets/tiny-imagenet_64_cls.py',
 ]
 
-model = dict(backbone=dict(img_size=64, patch_size=8), head=dict(num_classes=200))
+model = dict(
+    backbone=dict(img_size=_base_.img_size, patch_size=8), head=dict(num_classes=200)
+)
 
 max_epochs = 400
 param_scheduler = _base_.param_scheduler

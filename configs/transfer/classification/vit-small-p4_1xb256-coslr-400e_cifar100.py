@@ -15,7 +15,7 @@ _base_ = [
 ]
 
 model = dict(
-    backbone=dict(arch='small', img_size=32, patch_size=4),
+    backbone=dict(arch='small', img_size=_base_.img_size, patch_size=4),
     head=dict(num_classes=100, in_channels=384),
 )
 

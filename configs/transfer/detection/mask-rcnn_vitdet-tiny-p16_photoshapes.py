@@ -17,7 +17,7 @@ model = dict(
     backbone=dict(
         _base_.vitdet,
         arch=_base_.vit_tiny,
-        img_size=112,
+        img_size=_base_.img_size,
         window_size=4,
         global_layers=(1, 3),
         drop_path_rate=0.0,

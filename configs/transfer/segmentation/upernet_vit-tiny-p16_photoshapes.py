@@ -13,12 +13,12 @@ _base_ = [
 ]
 
 model = dict(
-    data_preprocessor=dict(size=(112, 112)),
+    data_preprocessor=dict(size=(_base_.img_size, _base_.img_size)),
     backbone=dict(
         _delete_=True,
         type='mmpospretrain.PositionViT',
         arch=_base_.vit_tiny,
-        img_size=112,
+        img_size=_base_.img_size,
         patch_size=16,
         out_type='featmap',
         final_norm=False,

@@ -4,11 +4,13 @@ Letters: B images, N patches of the grid, V tokens given to the encoder, P prefi
 that come out ([CLS] or none), R registers, D embedding width.
 """
 
+import logging
 import math
 from collections.abc import Collection
 from typing import ClassVar
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModule, PretrainedInit
 from mmengine.registry import WEIGHT_INITIALIZERS
 from mmpretrain.models.backbones import VisionTransformer
@@ -132,6 +134,7 @@ class PositionViT(VisionTransformer):
         self.with_cp = with_cp
         self.in_channels = in_channels
         self.positions = positions
+        self._warned = False  # of another grid
         self.num_registers = num_registers
         self.register_tokens = None
         if num_registers:
@@ -210,6 +213,29 @@ class PositionViT(VisionTransformer):
             )
         grid_size = to_grid_size(tuple(images.shape[-2:]), self.patch_size)
         return self.patch_embed(images)[0], grid_size
+
+    def check_grid(self, grid_size: GridSize) -> None:
+        """Warn, once, if whole images have another grid than that of ``img_size``.
+
+        Positions are resampled then in every step, after a checkpoint's have been
+        resampled to ``img_size``. Views that are parts of an image, and maps for
+        detection and segmentation, are meant to have any grid, and are not checked.
+        """
+        if grid_size == self.grid_size or self.positions == 'none' or self._warned:
+            return
+        self._warned = True
+        own, arriving = (
+            f'{rows} x {cols} patches ({rows * self.patch_size} x '
+            f'{cols * self.patch_size} pixels)'
+            for rows, cols in (self.grid_size, grid_size)
+        )
+        print_log(
+            f'the backbone has img_size for {own}, but images of {arriving} arrive: '
+            'positions are resampled in every step. Set model.backbone.img_size to the '
+            'size that the pipeline gives, or have it give that of the backbone',
+            logger='current',
+            level=logging.WARNING,
+        )
 
     def patchify_own_grid(self, images: Tensor) -> Tensor:
         """As :meth:`patchify`, for images of ``img_size`` only: (B, N, D).
@@ -341,6 +367,7 @@ class PositionViT(VisionTransformer):
         """
         out_indices = self.out_indices if out_indices is None else out_indices
         patches, grid_size = self.patchify(images)
+        self.check_grid(grid_size)
         patches = patches + self.patch_positions(grid_size)
         outputs = self.encode(patches, out_indices, grid_size=grid_size)
         normed = self.num_layers - 1 if self.final_norm else None  # by `encode`
@@ -354,6 +381,8 @@ class PositionViT(VisionTransformer):
         if self.out_type == 'pooled':
             return self.pooled(images)
         patches, grid_size = self.patchify(images)
+        if self.out_type != 'featmap':
+            self.check_grid(grid_size)
         patches = patches + self.patch_positions(grid_size)
         outputs = self.encode(patches, grid_size=grid_size)
         return tuple(self._format_output(x, grid_size) for x in outputs)

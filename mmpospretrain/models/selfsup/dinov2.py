@@ -170,6 +170,7 @@ class DINOv2(TeacherStudent):
         taught = self.teach(inputs[0], places[0])  # (V·B, 1 + N, D)
         # On the CPU, while a GPU has the teacher to run.
         grid_size = to_grid_size(tuple(inputs[0].shape[-2:]), self.backbone.patch_size)
+        self.backbone.check_grid(grid_size)
         masks = self.draw_masks(len(inputs[0]), grid_size)
         learnt = self.encode(self.backbone, inputs[0], places[0], masks)
         others = (

@@ -71,6 +71,9 @@ class FieldViT(PositionViT):
             self._freeze_stages()  # what was made since upstream did so, too
             self.field.requires_grad_(False)
 
+    def check_grid(self, grid_size: GridSize) -> None:
+        """Nothing to say: a field has values for any grid."""
+
     def patch_positions(self, grid_size: GridSize | None = None) -> Tensor:
         """The field on the patches of a whole image, of any grid: (1, N, D)."""
         return self.field.pos_embed(grid_size or self.grid_size)
