@@ -202,7 +202,16 @@ def drop_validation(cfg: Config) -> None:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """The runner that the config asks for, MMEngine's by default."""
+    """The runner that the config asks for, MMEngine's by default.
+
+    Raises:
+        ValueError: If the config is a part that names no model, or as the runner.
+    """
+    if not cfg.get('model') or 'type' not in cfg.model:
+        raise ValueError(
+            f'{cfg.filename} has no model.type: put it over a whole config, with '
+            "_base_ = 'mmdet::…' or a file of configs/"
+        )
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 
