@@ -1,16 +1,19 @@
 """Whether a pipeline gives images of any size one shape, so that they make a batch."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+from PIL import Image
 
 SIZES = ((96, 128), (2, 2), (3, 400), (400, 3))  # the first is an ordinary one
 
 
-def check_equal_shapes(transforms: Sequence[Callable]) -> None:
+def check_equal_shapes(
+    transforms: Sequence[Callable], paths: Iterable[str] = ()
+) -> None:
     """Try a pipeline on drawn images; training draws the same numbers as without.
 
     Only pipelines that pack inputs are looked at: others make no batches. One that
@@ -18,10 +21,19 @@ def check_equal_shapes(transforms: Sequence[Callable]) -> None:
 
     Args:
         transforms: Of the pipeline, after reading.
+        paths: Of some images; unless they differ in size, any pipeline will do.
 
     Raises:
         ValueError: If shapes depend on the size of the image; names the transform.
     """
+    try:
+        _try_sizes(transforms)
+    except ValueError:
+        if len({*map(_size_of, paths)} - {None}) > 1:
+            raise
+
+
+def _try_sizes(transforms: Sequence[Callable]) -> None:
     with forked_randomness():
         samples = [_drawn(size) for size in SIZES]
         sizing = None  # the last transform that has changed the size of an image
@@ -74,6 +86,14 @@ def forked_randomness() -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(numpy)  # noqa: NPY002
+
+
+def _size_of(path: str) -> tuple[int, int] | None:
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except Exception:  # broken images are told of when they are read
+        return None
 
 
 def _drawn(size: tuple[int, int]) -> dict:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
 
 from mmcv.transforms import LoadImageFromFile
 from mmengine import fileio
@@ -59,10 +58,8 @@ class ImageFolder(VisibleFolders, CustomDataset):
         FileNotFoundError: If the folder or the list file does not exist.
         BrokenImagesError: While reading, if more images are broken than allowed.
         ValueError: If there is no image, an argument is out of range, or the pipeline
-            gives images of different sizes different shapes.
+            gives different shapes to images that differ in size.
     """
-
-    any_size: ClassVar[bool] = True  # else the images are known to have one size
 
     def __init__(
         self,
@@ -86,8 +83,10 @@ class ImageFolder(VisibleFolders, CustomDataset):
                     'others: convert them by a transform after it'
                 )
             del self.pipeline.transforms[0]
-        if self.any_size:
-            check_equal_shapes(self.pipeline.transforms)
+        if self._fully_initialized and len(self):
+            every = range(0, len(self), -(-len(self) // 100))  # at most 100
+            paths = (self.get_data_info(index)['img_path'] for index in every)
+            check_equal_shapes(self.pipeline.transforms, paths)
 
     def full_init(self) -> None:
         """List the images."""

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import ClassVar
 
 from mmpospretrain.checks import check_choice
 from mmpospretrain.registry import DATASETS
@@ -35,8 +34,6 @@ class TinyImageNet(ImageFolder):
         FileNotFoundError: If a file or folder is missing; the message has the layout.
         ValueError: If there is no such split, or an image is of an unknown class.
     """
-
-    any_size: ClassVar[bool] = False  # all are 64²
 
     def __init__(
         self,

@@ -209,6 +209,8 @@ def pack(*steps: dict) -> list:
 )
 def test_a_pipeline_of_many_shapes_is_refused(steps, named, tmp_path):
     draw((8, 8)).save(tmp_path / 'image.png')
+    ImageFolder(data_root=str(tmp_path), pipeline=[*steps, dict(type='PackInputs')])
+    draw((8, 9)).save(tmp_path / 'another.png')
     with pytest.raises(ValueError, match=f'^{named} .*ResizeShortEdge') as error:
         ImageFolder(data_root=str(tmp_path), pipeline=[*steps, dict(type='PackInputs')])
     assert '\n' not in str(error.value)
