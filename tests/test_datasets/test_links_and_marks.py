@@ -23,7 +23,10 @@ def loader_of(scope, **dataset):
 def test_class_folders_with_a_circle(tmp_path, kind, link, target):
     for name in ('cat', 'dog'):
         save_images(tmp_path / 'train' / name, 1)
-    where = dict(type=kind, data_root=str(tmp_path), data_prefix='train')
+    classes = dict(classes=('cat', 'dog'))
+    where = dict(
+        type=kind, data_root=str(tmp_path), data_prefix='train', metainfo=classes
+    )
     check_layout(loader_of('mmpretrain', **where))
     (tmp_path / 'train' / link).symlink_to(target)
     with pytest.raises(ValueError, match=f'{link}.* leads back .* remove the link'):
