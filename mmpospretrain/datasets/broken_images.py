@@ -52,6 +52,15 @@ def check_share(share: float) -> None:
         raise ValueError(f'max_broken_share must be in [0, 1], got {share!r}')
 
 
+def too_many(broken: int, images: int, max_share: float) -> bool:
+    """Whether more images are broken than a share of them that is allowed.
+
+    One alone never is, unless the share is 0.
+    """
+    alone = broken == 1 and max_share > 0
+    return not alone and broken / images > max_share
+
+
 class BrokenImages:
     """Which images of a data set cannot be read, and how many of them it may have.
 
@@ -110,8 +119,7 @@ class BrokenImages:
             logger='current',
             level=logging.ERROR,  # below that, only rank 0 is heard
         )
-        allowed = number == 1 and self.max_share > 0
-        if not allowed and number / len(self.marks) > self.max_share:
+        if too_many(number, len(self.marks), self.max_share):
             self._stop()
 
     def _stop(self) -> NoReturn:

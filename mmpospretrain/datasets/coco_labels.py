@@ -11,6 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
+from .broken_images import too_many
 from .check_cache import remembered
 from .coco_completion import BACKEND
 from .coco_file import is_plain_utf8, read_coco, repeated, size_of
@@ -165,16 +166,23 @@ def _judge(
     if paths:
         found = headers(paths)
         if broken := [p for p, header in zip(paths, found, strict=True) if not header]:
-            raise ValueError(
+            what = (
                 f'{len(broken)} of the {len(paths)} images of {path} cannot be read: '
-                f'{some(broken, 3)}. Mend them, or take them out of the file.'
+                f'{some(broken, 3)}.'
             )
+            if too_many(len(broken), len(paths), use.max_broken_share):
+                raise ValueError(
+                    f'{what} Mend them, take them out of the file, or raise '
+                    'max_broken_share of the data set.'
+                )
+            notes.append((logging.WARNING, f'{what} They will be skipped.'))
         notes += _compare_sizes(path, images, found, use.turned)
         read = {
             image['id']: header.size(use.turned)
             for image, header in zip(images, found, strict=True)
+            if header
         }
-        sizes = {key: size or read[key] for key, size in sizes.items()}
+        sizes = {key: size or read.get(key) for key, size in sizes.items()}
     count = count_objects(content, dataset.metainfo['classes'], sizes, use)
     if note := _note_on_objects(path, count, use):
         notes.append((logging.WARNING if count.faults else logging.INFO, note))
@@ -200,7 +208,7 @@ def _judge(
 
 
 def _compare_sizes(
-    path: str, images: list[dict], found: list[Header], turned: bool
+    path: str, images: list[dict], found: list[Header | None], turned: bool
 ) -> list[tuple[int, str]]:
     """Notes on images that are nearly as large as a file says.
 
@@ -209,8 +217,10 @@ def _compare_sizes(
     """
     by_exif, others, nearly = [], [], []
     for image, header in zip(images, found, strict=True):
+        if header is None or size_of(image) is None:
+            continue
         said, read = size_of(image), header.size(turned)
-        if said is None or said == read:
+        if said == read:
             continue
         text = '{} ({} × {} in the file, read as {} × {})'.format(
             image['file_name'], *said, *read

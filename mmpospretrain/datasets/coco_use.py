@@ -10,6 +10,8 @@ from mmengine.registry import TRANSFORMS
 
 from mmpospretrain.registry import registered
 
+from .broken_images import MAX_BROKEN_SHARE
+
 
 @dataclass(frozen=True)
 class Use:
@@ -24,6 +26,8 @@ class Use:
     """Whether images are read from files here."""
     turned: bool = True
     """Whether they are turned by their EXIF orientation."""
+    max_broken_share: float = MAX_BROKEN_SHARE
+    """Share of images, in [0, 1], that may be skipped as they cannot be read."""
 
 
 def use_of(cfg: Config, loader: str, dataset: ConfigDict) -> Use:
@@ -47,6 +51,7 @@ def use_of(cfg: Config, loader: str, dataset: ConfigDict) -> Use:
         masks=masks,
         looks_at_images=bool(reading) and not step.get('backend_args'),
         turned=turned,
+        max_broken_share=dataset.get('max_broken_share', MAX_BROKEN_SHARE),
     )
 
 

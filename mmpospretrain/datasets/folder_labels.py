@@ -24,6 +24,7 @@ from .class_folders import (
 )
 from .image_folder import ImageFolder
 from .image_source import absent
+from .unread import build_unread
 from .wording import YOUR_CLASSES, some
 
 WITHOUT_HIDDEN = {
@@ -105,8 +106,7 @@ def _build(dataset: ConfigDict, scope: str | None) -> BaseDataset | None:
     finders = (upstream.CustomDataset, VisibleFolders, ImageFolder)
     if kind._find_samples not in [finder._find_samples for finder in finders]:
         return None
-    lazily = dict(pipeline=[], lazy_init=True, serialize_data=False)
-    built = DATASETS.build({**dataset, **lazily, '_scope_': scope})
+    built = build_unread(dataset, scope)
     there = os.path.isdir(built.img_prefix) or os.path.isfile(built.ann_file)
     return built if built.with_label and there else None
 

@@ -15,6 +15,7 @@ from mmengine.registry import DATASETS, MODELS
 
 from mmpospretrain.registry import registered
 
+from .unread import build_unread
 from .wording import YOUR_CLASSES, some
 
 # Bases whose `num_classes` counts the classes of the data; these, only the things.
@@ -185,7 +186,7 @@ def _classes(dataset: ConfigDict, scope: str | None) -> tuple[tuple, tuple]:
     metainfo = getattr(kind, '_load_metainfo', dict)(metainfo)
     classes = metainfo.get('classes')
     if classes is None and 'mmpretrain.CustomDataset' in _bases(kind):  # its folders
-        built = DATASETS.build({**dataset, 'pipeline': [], '_scope_': scope})
+        built = build_unread(dataset, scope, lazy_init=False)
         classes = built.metainfo.get('classes')
     if not classes or isinstance(classes, str):  # the data set complains of a word
         return (), ()

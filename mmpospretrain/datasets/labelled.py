@@ -23,6 +23,7 @@ from .map_labels import check_maps, reads_maps
 from .scenes import SHAPES
 from .stanford_cars import LAYOUT as STANFORD_CARS
 from .tiny_imagenet import LAYOUT as TINY_IMAGENET
+from .unread import build_unread
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 EVALUATORS = ('val_evaluator', 'test_evaluator')
@@ -198,10 +199,7 @@ def _check_content(dataset: ConfigDict, cfg: Config, loader: str, is_new: bool) 
     )
     has_categories = dataset.get('ann_file') and reads_categories(kind)
     if has_maps or has_categories:
-        # The data set itself knows best which classes, suffixes and paths its
-        # defaults are. Nothing is read yet.
-        lazily = dict(pipeline=[], lazy_init=True, serialize_data=False)
-        built = DATASETS.build({**dataset, **lazily, '_scope_': scope})
+        built = build_unread(dataset, scope)
         if has_categories:
             check_annotations(cfg, loader, dataset, built)
         elif is_new:

@@ -13,6 +13,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from PIL import Image
 
 from mmpospretrain.datasets.labelled import check_layout
+from mmpospretrain.datasets.skipping import take_shares
 from mmpospretrain.engine.cli import (
     HOW_TO_READ,
     PREFIX_TOKENS,
@@ -169,13 +170,16 @@ class Study:
     @torch.no_grad()  # test_step alone keeps the graph of every prediction
     def draw_predictions(self, path: Path, number: int = 4) -> None:
         """Draw what the models of the first seed say of some validation images."""
+        init_default_scope(self.cfg.default_scope)
+        check_layout(self.cfg, ['val_dataloader'])  # it completes annotations
+        take_shares(self.cfg.val_dataloader)
+        dataset = DATASETS.build(self.cfg.val_dataloader.dataset)
         predictions, images = {}, []
         for start in self.starts:
             folder = self._job(start, 0).folder
             last = (folder / 'last_checkpoint').read_text(encoding='utf-8').strip()
             # By its name, as the folder may have moved.
             model = load_model(self.cfg, str(folder / Path(last).name))
-            dataset = DATASETS.build(self.cfg.val_dataloader.dataset)
             samples = [
                 model.test_step(pseudo_collate([dataset[index]]))[0]
                 for index in range(min(number, len(dataset)))

@@ -192,15 +192,38 @@ def test_one_id_twice(part, message, coco):
         check_layout(coco(change))
 
 
+BROKEN = (b'', b'no image', b'\xff\xd8\xff\xe0 the beginning of one')
+
+
 @pytest.mark.parametrize('index', [0, 2, 3])
-def test_missing_and_broken_images(index, coco, tmp_path):
+@pytest.mark.parametrize('content', BROKEN)
+def test_broken_images(index, content, coco, tmp_path, said):
     cfg = coco()
     path = tmp_path / f'images/{index}.jpg'
-    for content in (b'', b'no image', b'\xff\xd8\xff\xe0 the beginning of one'):
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match=r'1 of the 4 .* cannot be') as error:
-            check_layout(cfg)
-        assert str(path) in str(error.value)
+    path.write_bytes(content)
+    check_layout(cfg)
+    expected = f'1 of the 4 images of {tmp_path}/coco.json cannot be read: {path}.'
+    assert any(expected in line and 'will be skipped' in line for line in said)
+
+    for dataset in labelled_datasets(cfg):
+        dataset.max_broken_share = 0.0
+    with pytest.raises(ValueError, match=r'1 of the 4 .* or raise max_broken_share'):
+        check_layout(cfg)
+    for dataset in labelled_datasets(cfg):
+        dataset.max_broken_share = 0.5
+    (tmp_path / 'images/1.jpg').write_bytes(content)
+    check_layout(cfg)
+    for dataset in labelled_datasets(cfg):
+        del dataset.max_broken_share
+    with pytest.raises(ValueError, match=r'2 of the 4 .* cannot be read') as error:
+        check_layout(cfg)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize('index', [0, 2, 3])
+def test_missing_images(index, coco, tmp_path):
+    cfg = coco()
+    path = tmp_path / f'images/{index}.jpg'
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r'1 of the 4 images .*') as error:
         check_layout(cfg)
