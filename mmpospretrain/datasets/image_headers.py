@@ -49,12 +49,13 @@ def headers(paths: Sequence[str]) -> list[Header | None]:
         with ThreadPoolExecutor(8) as pool:
             # A task for each file would cost more than the file.
             parts = [paths[start : start + 200] for start in range(0, len(paths), 200)]
-            found = pool.map(lambda part: [*map(_header, part)], parts)
+            found = pool.map(lambda part: [*map(header, part)], parts)
             found = with_progress(found, len(parts), 'reading sizes of images')
             return [*chain.from_iterable(found)]
 
 
-def _header(path: str) -> Header | None:
+def header(path: str) -> Header | None:
+    """The header of an image; None if the file cannot be read."""
     try:
         with Image.open(path) as image:
             width, height = image.size

@@ -12,13 +12,12 @@ from pathlib import Path
 import mmcv
 import numpy as np
 from mmengine.logging import print_log
-from PIL import Image
 
 from .check_cache import remembered, with_progress
+from .image_headers import header
 from .wording import YOUR_CLASSES, some
 
 IGNORED = 255
-SWAPPED = range(5, 9)  # orientations in EXIF that exchange width and height
 
 
 @dataclass
@@ -92,7 +91,8 @@ def read_maps(
 
 def _look(image_path: str, map_path: str, backend: str, turned: bool) -> list:
     """The facts of a `LabelMap`, but for its path."""
-    size = _size(image_path, turned)
+    found = header(image_path)
+    size = found.size(turned) if found else []  # that is no matter of maps
     content = Path(map_path).read_bytes()
     if not content:
         return [size, [], [], 'the file is empty']
@@ -102,17 +102,6 @@ def _look(image_path: str, map_path: str, backend: str, turned: bool) -> list:
     except Exception as error:  # Pillow's plugins raise nearly anything
         return [size, [], [], f'{type(error).__name__}: {error}']
     return [size, pixels.shape, _values(pixels) if pixels.ndim == 2 else [], '']
-
-
-def _size(path: str, turned: bool) -> tuple[int, int] | tuple[()]:
-    """Width and height by the header; () if that is no matter of maps."""
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            swapped = turned and image.getexif().get(0x0112) in SWAPPED
-    except Exception:  # an image that Pillow cannot read, or a cube of channels
-        return ()
-    return (height, width) if swapped else (width, height)
 
 
 def _values(pixels: np.ndarray) -> list[float]:

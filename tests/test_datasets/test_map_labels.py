@@ -45,6 +45,9 @@ def config(root: Path, **options) -> Config:
         dataset.metainfo = dict(classes=('a', 'b', 'c', 'd'))
         dataset.indices = None
         dataset.update(options)
+    if dataset.metainfo:
+        for head in (cfg.model.decode_head, cfg.model.auxiliary_head):
+            head.num_classes = len(dataset.metainfo['classes'])
     return cfg
 
 
