@@ -45,7 +45,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rich.progress import track
 
 from mmpospretrain.datasets.scenes import (
     PHOTOGRAPHS,
@@ -54,6 +53,7 @@ from mmpospretrain.datasets.scenes import (
     VERSION,
     draw_scene,
 )
+from mmpospretrain.progress import track
 
 MANIFEST = 'photoshapes.json'
 
@@ -230,9 +230,8 @@ def generate(
             write = partial(_write_image, out=out, split=split, size=size, seed=seed)
             records = track(
                 pool.map(write, range(number), chunksize=8),
-                description=f'PhotoShapes {split}',
-                total=number,
-                disable=quiet,
+                None if quiet else f'PhotoShapes {split}',
+                number,
             )
             manifest['counts'][split] = _write_annotations(out, split, list(records))
     unfinished.write_text(json.dumps(manifest, indent=2) + '\n', encoding='utf-8')

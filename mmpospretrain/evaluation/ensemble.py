@@ -13,10 +13,10 @@ from mmengine.evaluator import Evaluator
 from mmengine.model import BaseModel
 from mmpretrain.models.heads import ClsHead
 from mmpretrain.structures import DataSample
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader
+
+from mmpospretrain.progress import track
 
 AVERAGES = ('logits', 'probabilities')
 
@@ -87,8 +87,7 @@ def predict_logits(
         Logits (n, C) float32 on the CPU, and the data samples as they were loaded.
     """
     logits, samples = [], []
-    console = Console(stderr=True)
-    for batch in track(loader, title, console=console, transient=True):
+    for batch in track(loader, title):
         # Copies: preprocessors move labels to the device, and add one-hot ones.
         samples += [sample.clone() for sample in batch['data_samples']]
         inputs = model.data_preprocessor(batch)['inputs']

@@ -15,8 +15,7 @@ import torch
 from mmengine.dataset import default_collate
 from mmpretrain.datasets import BaseDataset
 from mmpretrain.models import VisionTransformer
-from rich.progress import track
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -26,7 +25,9 @@ from mmpospretrain.datasets.broken_images import MAX_BROKEN_SHARE
 from mmpospretrain.datasets.class_folders import check_same_names
 from mmpospretrain.datasets.image_source import read_list
 from mmpospretrain.models import PositionViT
+from mmpospretrain.progress import track
 from mmpospretrain.zoo.loading import compare_weights
+from mmpospretrain.zoo.saving import save_safetensors
 
 
 class Features(NamedTuple):
@@ -117,7 +118,7 @@ def extract_features(
     backbone.eval()
     values, samples = [], []
     try:
-        for batch in track(loader, title, transient=True, disable=title is None):
+        for batch in track(loader, title):
             batch = preprocessor(batch)
             with torch.no_grad():
                 features = _pooled(backbone, batch['inputs'], layers)
@@ -256,7 +257,8 @@ class FeatureCache:
         """Write, aside at first, where no other process writes."""
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f'.{uuid4().hex}.part')
-        save_file(features._asdict(), part)
+        arrays = features._asdict().items()
+        save_safetensors({key: torch.from_numpy(array) for key, array in arrays}, part)
         part.replace(path)
 
 

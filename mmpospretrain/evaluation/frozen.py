@@ -5,17 +5,19 @@ from typing import NamedTuple
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit
+from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mmpospretrain.checks import check_at_least
+from mmpospretrain.progress import track
 
 from .features import Features
 
 TEMPERATURE = 0.07  # of the votes of neighbours, as DINO's
 INVERSE_STRENGTHS = [10.0**power for power in range(-5, 2)]  # C, the larger the weaker
+CHUNK = 1024  # images classified by neighbours at once
 HELD_OUT = 0.2  # of the training set, to choose among them
 
 
@@ -33,8 +35,16 @@ class Probe(NamedTuple):
         return self.strength in (INVERSE_STRENGTHS[0], INVERSE_STRENGTHS[-1])
 
 
-def knn_accuracy(train: Features, val: Features, k: int = 20) -> float:
+def knn_accuracy(
+    train: Features, val: Features, k: int = 20, title: str | None = None
+) -> float:
     """Top-1 accuracy in percent of the k nearest by cosine, weighted by exp(cos / τ).
+
+    Args:
+        train: The neighbours.
+        val: To be classified.
+        k: How many neighbours vote.
+        title: Of a progress bar; none without.
 
     Raises:
         ValueError: If there are fewer than ``k`` images to be near to.
@@ -45,10 +55,18 @@ def knn_accuracy(train: Features, val: Features, k: int = 20) -> float:
         k, metric='cosine', weights=lambda distance: np.exp(-distance / TEMPERATURE)
     )
     classifier.fit(train.flat(), train.labels)
-    return 100 * float(classifier.score(val.flat(), val.labels))
+    values = val.flat()
+    starts = range(0, len(values), CHUNK)
+    found = [
+        classifier.predict(values[start : start + CHUNK])
+        for start in track(starts, title)
+    ]
+    return 100 * float(np.mean(np.concatenate(found) == val.labels))
 
 
-def linear_probe(train: Features, val: Features, seed: int = 0) -> Probe:
+def linear_probe(
+    train: Features, val: Features, seed: int = 0, title: str | None = None
+) -> Probe:
     """Logistic regression on standardised features.
 
     The regularisation is the best on a fifth of the training set, or an image of each
@@ -58,6 +76,7 @@ def linear_probe(train: Features, val: Features, seed: int = 0) -> Probe:
         train: At least two images of each class.
         val: To be classified.
         seed: Of the split.
+        title: Of a progress bar; none without.
 
     Raises:
         ValueError: If a class has a single training image.
@@ -65,12 +84,30 @@ def linear_probe(train: Features, val: Features, seed: int = 0) -> Probe:
     check_two_of_each(train.labels)
     held_out = max(round(HELD_OUT * len(train.labels)), len({*train.labels.tolist()}))
     split = StratifiedShuffleSplit(1, test_size=held_out, random_state=seed)
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    name = 'logisticregression__C'
-    search = GridSearchCV(classifier, {name: INVERSE_STRENGTHS}, cv=split)
-    search.fit(train.flat(), train.labels)
-    accuracy = 100 * float(search.score(val.flat(), val.labels))
-    return Probe(accuracy, float(search.best_params_[name]))
+    values, labels = train.flat(), train.labels
+    ((learned, aside),) = split.split(values, labels)
+    scores = {}
+    for strength in track(INVERSE_STRENGTHS, title):
+        classifier = _classifier(strength).fit(values[learned], labels[learned])
+        scores[strength] = classifier.score(values[aside], labels[aside])
+    best = max(scores, key=scores.get)
+    classifier = _classifier(best).fit(values, labels)
+    return Probe(100 * float(classifier.score(val.flat(), val.labels)), best)
+
+
+def _classifier(strength: float) -> Pipeline:
+    regression = LogisticRegression(C=strength, max_iter=1000)
+    return make_pipeline(StandardScaler(), regression)
+
+
+def chance(labels: np.ndarray) -> float:
+    """Percent right of who always says the most frequent class.
+
+    Args:
+        labels: To be said, (M,).
+    """
+    counts = np.bincount(labels)
+    return 100 * float(counts.max() / counts.sum())
 
 
 def check_neighbours(name: str, k: int, images: int) -> None:

@@ -9,9 +9,9 @@ from itertools import product
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor, nn
+
+from mmpospretrain.progress import track
 
 from ..models.selfsup.droppos import DropPos
 from ..models.selfsup.position_predictor import (
@@ -113,8 +113,7 @@ def count_cases(
     generators = [torch.Generator().manual_seed(seed) for _ in cases]
     counts = []  # of every batch: (cases, 3, 2), on the device until the end
     num_images = 0
-    console = Console(stderr=True)
-    for batch in track(loader, description='Position accuracy', console=console):
+    for batch in track(loader, 'position accuracy'):
         inputs = model.data_preprocessor(batch)['inputs']
         results = reconstruct_cases(model, inputs, cases, generators)
         counts.append(torch.stack([count_correct(result) for result in results]))

@@ -238,10 +238,10 @@ def test_cache_of_a_missing_file(folder, tmp_path):
 
 def test_processes_write_different_files(tmp_path, monkeypatch):
     names = []
-    save = features_module.save_file
+    save = features_module.save_safetensors
     monkeypatch.setattr(
         features_module,
-        'save_file',
+        'save_safetensors',
         lambda values, path: (names.append(path), save(values, path)),
     )
     features = Features(np.ones((2, 1, 4), np.float32), np.arange(2))

@@ -11,6 +11,7 @@ def sample(right: list[int], dropped: list[int], context: list[int]) -> dict:
     ids = torch.tensor([7, 3, 5, 1])
     return dict(
         position_ids=ids,
+        position_places=8,
         position_predicted=torch.where(torch.tensor(right).bool(), ids, 0),
         position_dropped=torch.tensor(dropped).bool(),
         position_context=torch.tensor(context).bool(),
@@ -30,7 +31,7 @@ def test_anchors_do_not_count():
         sample([1, 0, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]),
         sample([1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]),
     )
-    assert result == {'position/top1': 75.0}
+    assert result == {'position/top1': 75.0, 'position/chance': 12.5}
 
 
 def test_masked_patches_beside_context():
@@ -43,4 +44,5 @@ def test_masked_patches_beside_context():
         'position/top1': pytest.approx(100 * 3 / 8),
         'position/context_top1': 100.0,
         'position/masked_top1': pytest.approx(100 / 6),
+        'position/chance': 12.5,
     }

@@ -20,7 +20,7 @@ from mmpospretrain.evaluation.features import (
     extract_features,
     frozen_encoder,
 )
-from mmpospretrain.evaluation.frozen import knn_accuracy
+from mmpospretrain.evaluation.frozen import chance, knn_accuracy
 from mmpospretrain.registry import HOOKS
 from mmpospretrain.zoo.pretrained import evaluated_part
 
@@ -112,7 +112,8 @@ class KNNHook(Hook):
         epoch = runner.epoch + 1
         runner.logger.info(
             f'Epoch(knn) [{epoch}]  knn/top1: {accuracy:.2f}, of {len(val.labels)} '
-            f'images by {k} neighbours of {len(train.labels)}'
+            f'images by {k} neighbours of {len(train.labels)}; the most '
+            f'frequent class is {chance(val.labels):.2f}'
         )
         runner.visualizer.add_scalar('knn/top1', accuracy, epoch)  # as of a validation
 

@@ -3,6 +3,7 @@
 Letters: B images, V patches that are put in place, D embedding width.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -146,4 +147,6 @@ class PositionPredictor(BaseSelfSupervisor):
         for name, values in result._asdict().items():
             for sample, value in zip(data_samples, values, strict=True):
                 sample.set_field(value, f'position_{name}')
+        for sample in data_samples:
+            sample.set_field(math.prod(self.backbone.grid_size), 'position_places')
         return data_samples
