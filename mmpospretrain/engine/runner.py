@@ -35,6 +35,7 @@ from .resume import (
     restore,
     saved_checkpoints,
 )
+from .start_summary import hide_long_messages, log_summary
 
 LR_RULES = {'linear': lambda ratio: ratio, 'sqrt': math.sqrt}
 
@@ -57,7 +58,8 @@ class PretrainRunner(Runner):
       few batches that the warm-up vanishes is told so.
     - Images that cannot be read are skipped and counted, in fine-tunings too; data sets
       of all kinds take ``max_broken_share``. See :func:`skip_broken_images`.
-    - The log counts parameters that are not trained instead of naming each.
+    - The log counts parameters that are not trained instead of naming each, and the
+      screen has a summary where the log file has everything.
     - Distributed training runs on CPUs too, through gloo, and SyncBN is BN there.
     """
 
@@ -69,12 +71,22 @@ class PretrainRunner(Runner):
         return super().from_cfg(cfg)
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
-        """As upstream, whose handlers fail at what is not UTF-8, as a file's name."""
+        """As upstream, whose handlers fail at what is not UTF-8, as a file's name.
+
+        What is long stays off the screen until all is built.
+        """
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if isinstance(stream := getattr(handler, 'stream', None), TextIOWrapper):
                 stream.reconfigure(errors='backslashreplace')
+        hide_long_messages(logger)
         return logger
+
+    def call_hook(self, fn_name: str, **kwargs) -> None:
+        """As upstream, after a summary of what is about to run."""
+        if fn_name == 'before_run':
+            log_summary(self)
+        super().call_hook(fn_name, **kwargs)
 
     def load_or_resume(self) -> None:
         """As upstream, and tell of what the user may not have meant.
