@@ -40,6 +40,21 @@ def backbone_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     return options if isinstance(options, dict) else {}
 
 
+def image_options(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict]]:
+    """How the config inside a checkpoint prepares images that are evaluated.
+
+    Returns:
+        Options of its ``data_preprocessor``, and its ``val_pipeline``; empty where it
+        does not say.
+    """
+    config = config_options(config_text(checkpoint))
+    inner = model_options(checkpoint).get('data_preprocessor')
+    options = config.get('data_preprocessor') or inner or {}
+    pipeline = config.get('val_pipeline')
+    steps = pipeline if isinstance(pipeline, list) else []
+    return options, [step for step in steps if isinstance(step, dict)]
+
+
 def _options(node: ast.expr) -> dict[Any, Any] | None:
     """What ``dict(a=1)``, ``{'a': 1}`` or, MMEngine's way, ``dict({'a.b': 1})`` say.
 

@@ -3,13 +3,16 @@
 import json
 from itertools import product
 
+import cv2
 import numpy as np
 import pytest
 import timm
 import torch
 import transformers
 from mmengine.config import Config
-from mmpretrain.models import VisionTransformer
+from mmengine.dataset import Compose, default_collate
+from mmpretrain.models import ClsDataPreprocessor, VisionTransformer
+from PIL import Image
 from safetensors import safe_open
 from torch import nn
 
@@ -25,7 +28,7 @@ LAYER_SCALE = dict(layer_scale_init_value=1e-5)
 def save(tmp_path):
     """A backbone with random weights, saved as MMEngine saves a pre-training."""
 
-    def write(kind=PositionViT, prefix='backbone.', meta=True, **options):
+    def write(kind=PositionViT, prefix='backbone.', meta=True, images=None, **options):
         torch.manual_seed(0)
         cfg = {**dict(arch=ARCH, img_size=64, patch_size=16), **options}
         backbone = kind(**cfg)
@@ -34,7 +37,7 @@ def save(tmp_path):
         weights = {f'{prefix}{k}': v for k, v in backbone.state_dict().items()}
         checkpoint = {'state_dict': {**weights, 'head.fc.weight': torch.zeros(2, 32)}}
         if meta:
-            text = Config(dict(model=dict(backbone=cfg))).pretty_text
+            text = Config(dict(model=dict(backbone=cfg), **(images or {}))).pretty_text
             checkpoint['meta'] = dict(cfg=text)
         torch.save(checkpoint, tmp_path / 'epoch_1.pth')
         return backbone.eval(), tmp_path / 'epoch_1.pth'
@@ -120,6 +123,53 @@ def test_features_elsewhere(case, to, save, tool, tmp_path, capsys):
     registers = slice(cls, cls + backbone.num_registers)  # of which ours says nothing
     found = torch.from_numpy(np.delete(found.numpy(), registers, axis=1))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def resized(name, **options):
+    return [
+        dict(type=name, backend='pillow', **options),
+        *([dict(type='CenterCrop', crop_size=64)] * (name == 'ResizeEdge')),
+        dict(type='PackInputs'),
+    ]
+
+
+HALF = dict(mean=[127.5] * 3, std=[127.5] * 3)
+
+
+@pytest.mark.parametrize(
+    ('preprocessor', 'pipeline'),
+    [
+        (HALF, resized('Resize', scale=(64, 64), interpolation='bilinear')),
+        (HALF, resized('ResizeEdge', scale=72, interpolation='bicubic')),
+        (
+            dict(mean=[0.0, 10.0, 20.0], std=[50.0, 60.0, 70.0]),
+            resized('ResizeEdge', scale=80, interpolation='lanczos'),
+        ),
+        ({}, []),
+    ],
+    ids=['square', 'crop', 'other mean', 'not said'],
+)
+def test_image_processor(preprocessor, pipeline, save, tool, tmp_path, capsys):
+    """Hugging Face's prepares an image as the config in the checkpoint does."""
+    images = dict(data_preprocessor=preprocessor, val_pipeline=pipeline)
+    _, checkpoint = save(positions='learned', images=images)
+    out = tmp_path / 'out'
+    assert tool('export_model.py', checkpoint, '--to', 'hf', '--out', out) is None
+    said = "mean and std of ImageNet, as the checkpoint doesn't say"
+    assert (said in capsys.readouterr().out) == (not preprocessor)
+    # OpenCV's order of channels, as MMPretrain reads files.
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    image = cv2.GaussianBlur(image, (0, 0), 3)
+    processor = transformers.AutoImageProcessor.from_pretrained(out, use_fast=False)
+    found = processor(Image.fromarray(image[..., ::-1]), return_tensors='pt')
+    pipeline = pipeline or resized('Resize', scale=(64, 64), interpolation='bicubic')
+    packed = Compose(pipeline)(dict(img=image, img_path=''))
+    ours = preprocessor or dict(
+        mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]
+    )
+    prepare = ClsDataPreprocessor(to_rgb=True, **ours)
+    expected = prepare(default_collate([packed]))['inputs']
+    torch.testing.assert_close(found['pixel_values'], expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize('positions', ['learned', 'none', 'relative'])

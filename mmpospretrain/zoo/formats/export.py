@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..loading import load_checkpoint_file
 from ..positions import FIELD
 from ..pretrained import convert_weights, local_file, select_backbone
-from ..trained_config import backbone_options
+from ..saving import save_safetensors
+from ..trained_config import backbone_options, image_options
 from . import huggingface, timm_vit
 from .family import PATCHES, REGISTERS
 
@@ -33,6 +33,10 @@ class Backbone:
     """In its names."""
     notes: list[str] = field(default_factory=list)
     """What was done to get them, and to export them."""
+    preprocessor: Mapping[str, Any] = field(default_factory=dict)
+    """Options of MMPretrain's, where the checkpoint has them."""
+    pipeline: list[dict] = field(default_factory=list)
+    """How images are evaluated, likewise."""
 
     @property
     def grid_size(self) -> tuple[int, int]:
@@ -103,7 +107,7 @@ def read_backbone(
     if not (img_size or said.get('img_size')) and cfg['positions'] == 'learned':
         rows, cols = module.grid_size
         notes.append(f'{rows * cols} positions taken for {rows}x{cols}')
-    return Backbone(cfg, weights, notes)
+    return Backbone(cfg, weights, notes, *image_options(content))
 
 
 def describe(
@@ -216,7 +220,14 @@ def write_hugging_face(backbone: Backbone, out: Path) -> None:
         side = backbone.cfg['img_size'][0]
         backbone.need('Hugging Face (DINOv2)', img_size=(side, side))
     weights = huggingface.to_hugging_face(backbone.weights, config['model_type'])
+    processor = huggingface.processor_config(
+        backbone.cfg['img_size'], backbone.preprocessor, backbone.pipeline
+    )
+    if not backbone.preprocessor.get('mean'):
+        backbone.notes.append("mean and std of ImageNet, as the checkpoint doesn't say")
     _write_folder(out, config, weights, backbone)
+    text = json.dumps(processor, indent=2) + '\n'
+    (out / 'preprocessor_config.json').write_text(text)
 
 
 def write_safetensors(backbone: Backbone, out: Path) -> None:
@@ -260,6 +271,4 @@ def _save(weights: Mapping[str, Tensor], path: Path, backbone: Backbone) -> None
         backbone=json.dumps(backbone.cfg),
         notes='; '.join(backbone.notes),
     )
-    # Parts of one tensor, as queries and keys are, must not share their memory.
-    tensors = {key: value.contiguous().clone() for key, value in weights.items()}
-    save_file(tensors, path, metadata)
+    save_safetensors(weights, path, metadata)

@@ -4,7 +4,7 @@ Names as in files; the modules of transformers 5 have others, which it translate
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -40,6 +40,9 @@ DINOV2 = {
     'encoder.layer.{}.mlp.weights_out': 'layers.{}.ffn.w3',
     'encoder.layer.{}.layer_scale2.lambda1': 'layers.{}.ffn.gamma2.weight',
 }
+# Numbers of Pillow's filters, which image processors have for OpenCV's names.
+FILTERS = dict(nearest=0, lanczos=1, bilinear=2, bicubic=3, area=4)
+IMAGENET = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])  # mean, std
 QKV = ('query', 'key', 'value')
 
 
@@ -129,4 +132,52 @@ def model_config(cfg: Mapping[str, Any]) -> dict[str, Any]:
         architectures=[f'{name}Model'],
         intermediate_size=hidden,
         **config,
+    )
+
+
+def processor_config(
+    img_size: tuple[int, int],
+    preprocessor: Mapping[str, Any],
+    pipeline: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The ``preprocessor_config.json`` that transformers reads.
+
+    Args:
+        img_size: Rows and columns of pixels.
+        preprocessor: Options of MMPretrain's, of which ``mean`` and ``std`` are taken;
+            ImageNet's without.
+        pipeline: How images are evaluated. A crop after a resized edge is kept, its
+            share of the image too; without, images are resized to ``img_size``.
+    """
+    rows, cols = img_size
+    steps = {str(step.get('type')).rpartition('.')[2]: step for step in pipeline}
+    edge, crop = steps.get('ResizeEdge'), steps.get('CenterCrop')
+    resize = edge or steps.get('Resize') or {'interpolation': 'bicubic'}
+    config: dict[str, Any] = dict(
+        image_processor_type='ViTImageProcessor',
+        do_resize=True,
+        size=dict(height=rows, width=cols),
+    )
+    if edge and crop:
+        side = crop['crop_size']
+        side = side if isinstance(side, int) else min(side)
+        config.update(
+            image_processor_type='BitImageProcessor',
+            size=dict(shortest_edge=round(edge['scale'] * min(img_size) / side)),
+            do_center_crop=True,
+            crop_size=dict(height=rows, width=cols),
+        )
+    mean, std = (
+        preprocessor.get(name) or default
+        for name, default in zip(('mean', 'std'), IMAGENET, strict=True)
+    )
+    return dict(
+        **config,
+        resample=FILTERS.get(resize.get('interpolation', 'bilinear'), 3),
+        do_rescale=True,
+        rescale_factor=1 / 255,
+        do_normalize=True,
+        image_mean=[value / 255 for value in mean],
+        image_std=[value / 255 for value in std],
+        do_convert_rgb=True,
     )
