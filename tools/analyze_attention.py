@@ -22,60 +22,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from matplotlib.figure import Figure
-from mmengine.config import DictAction
-from mmengine.dataset import Compose, default_collate
-from mmpretrain.models import VisionTransformer
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor
-from torch.utils.data import DataLoader
-
-from mmpospretrain.checks import check_at_least
-from mmpospretrain.datasets import ImageFolder, resolve_image_source
-from mmpospretrain.engine.cli import facts
-from mmpospretrain.engine.errors import readable_errors
-from mmpospretrain.evaluation.attention import head_statistics, position_correlation
-from mmpospretrain.evaluation.attention_diversity import (
-    Point,
-    attention_diversity,
-    patches_at,
-    query_attention,
-)
-from mmpospretrain.evaluation.side_by_side import (
-    Viewed,
-    choose_names,
-    load_viewed,
-    pair_up,
-)
-from mmpospretrain.visualization import (
-    as_rgb,
-    find_images,
-    load_sample,
-    plot_attention_diversity,
-    plot_position_correlation,
-    plot_query_attention,
-    plot_relative_maps,
-)
-from mmpospretrain.visualization.attention import check_heads
-
 SHOW = ('relative', 'correlation', 'diversity', 'query')
 SIZE = 480  # of images, for PosField's (Appendix A)
 MOST_QUERIED = 8  # images
-
-
-class Analysis(NamedTuple):
-    """How something is measured and drawn."""
-
-    load: Callable[[Viewed], DataLoader]
-    """Images for a model."""
-    measure: Callable[[VisionTransformer, Iterable[Tensor]], Any]
-    """From a backbone and batches, a NamedTuple with a ``summary()``."""
-    draw: Callable[[dict[str, Any]], Figure]
-    """From what was measured, by the name of the model."""
-    table: Callable[[dict[str, Any]], Table] | None = None
-    """Likewise, to be printed."""
 
 
 def parse_args() -> argparse.Namespace:
@@ -86,7 +35,8 @@ def parse_args() -> argparse.Namespace:
         'models',
         nargs='+',
         metavar='CONFIG CHECKPOINT',
-        help='config file, and one or more checkpoints that were trained with it; then '
+        help='config file, and one or more checkpoints of its backbone, of this suite '
+        'or released by others (DINOv2, MAE, timm, Hugging Face); then '
         'perhaps another config with its own',
     )
     add(
@@ -143,12 +93,13 @@ def parse_args() -> argparse.Namespace:
     add('--batch-size', type=int, metavar='B', default=8)
     add('--num-workers', type=int, metavar='N', default=2, help='to read images')
     add(
-        '--out',
+        '--out-dir',
+        dest='out',
         type=Path,
         metavar='DIR',
         help='where results go; by default the folder of the first checkpoint',
     )
-    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    add('--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE')
     args = parser.parse_args()
     if args.images is None and (others := {*args.show} - {'query'}):
         parser.error(f'--show {" ".join(sorted(others))} needs --images')
@@ -157,6 +108,60 @@ def parse_args() -> argparse.Namespace:
     if args.query and 'query' not in args.show:
         parser.error('--query needs --show query')
     return args
+
+
+if __name__ == '__main__':
+    args = parse_args()  # first: the imports below take seconds
+
+import numpy as np
+from matplotlib.figure import Figure
+from mmengine.dataset import Compose, default_collate
+from mmpretrain.models import VisionTransformer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mmpospretrain.checks import check_at_least
+from mmpospretrain.datasets import ImageFolder, resolve_image_source
+from mmpospretrain.engine.cli import facts, read_options, results_folder
+from mmpospretrain.engine.errors import readable_errors
+from mmpospretrain.evaluation.attention import head_statistics, position_correlation
+from mmpospretrain.evaluation.attention_diversity import (
+    Point,
+    attention_diversity,
+    patches_at,
+    query_attention,
+)
+from mmpospretrain.evaluation.side_by_side import (
+    Viewed,
+    choose_names,
+    load_viewed,
+    pair_up,
+)
+from mmpospretrain.visualization import (
+    as_rgb,
+    find_images,
+    load_sample,
+    plot_attention_diversity,
+    plot_position_correlation,
+    plot_query_attention,
+    plot_relative_maps,
+)
+from mmpospretrain.visualization.attention import check_heads
+
+
+class Analysis(NamedTuple):
+    """How something is measured and drawn."""
+
+    load: Callable[[Viewed], DataLoader]
+    """Images for a model."""
+    measure: Callable[[VisionTransformer, Iterable[Tensor]], Any]
+    """From a backbone and batches, a NamedTuple with a ``summary()``."""
+    draw: Callable[[dict[str, Any]], Figure]
+    """From what was measured, by the name of the model."""
+    table: Callable[[dict[str, Any]], Table] | None = None
+    """Likewise, to be printed."""
 
 
 def to_pixels(query: list[str], size: int) -> Point:
@@ -316,9 +321,8 @@ def diversity_table(found: dict[str, Any]) -> Table:
     return by_layer('NMI and mean distance of attention', 'in pixels', columns)
 
 
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Measure, print, draw, write."""
-    args = parse_args()
     with readable_errors():
         check_at_least('--num-images', args.num_images, 0)
         check_at_least('--batch-size', args.batch_size, 1)
@@ -328,7 +332,7 @@ def main() -> None:
         names = choose_names([checkpoint for _, checkpoint in pairs], args.names)
         analyses = choose_analyses(args)
         models = [
-            load_viewed(name, *pair, args.cfg_options)
+            load_viewed(name, *pair, read_options(args.cfg_options))
             for name, pair in zip(names, pairs, strict=True)
         ]
         if 'relative' in args.show:
@@ -344,8 +348,7 @@ def main() -> None:
             what: [analysis.load(model) for model in models]
             for what, analysis in analyses.items()
         }
-        out = args.out or Path(pairs[0][1]).parent
-        out.mkdir(parents=True, exist_ok=True)
+        out = results_folder(args.out, pairs[0][1])
 
         report: dict[str, Any] = {
             model.name: dict(config=model.config, checkpoint=model.checkpoint)
@@ -379,4 +382,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(args)

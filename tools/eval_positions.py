@@ -10,28 +10,6 @@ import json
 from functools import partial
 from pathlib import Path
 
-from mmengine.config import DictAction
-from rich.console import Console
-from rich.table import Table
-
-from mmpospretrain.checks import check_at_least, check_ratio
-from mmpospretrain.engine.cli import (
-    build_test_loader,
-    load_config,
-    load_model,
-    set_test_data,
-)
-from mmpospretrain.engine.errors import readable_errors
-from mmpospretrain.engine.options import options_kept
-from mmpospretrain.evaluation.position_curve import PositionCurve, position_curve
-from mmpospretrain.evaluation.position_table import (
-    PositionTable,
-    check_predictor,
-    position_table,
-)
-from mmpospretrain.models import MP3
-from mmpospretrain.visualization import plot_position_curve, plot_position_table
-
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
@@ -40,7 +18,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--data', metavar='PATH', help='as for train.py; uses its val/')
     parser.add_argument(
-        '--out',
+        '--out-dir',
+        dest='out',
         metavar='DIR',
         type=Path,
         help='where results go; by default the folder of the checkpoint',
@@ -60,15 +39,43 @@ def parse_args() -> argparse.Namespace:
         '--batch-size', type=int, metavar='B', help='does not change the result'
     )
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE'
+        '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE'
     )
     return parser.parse_args()
 
 
+if __name__ == '__main__':
+    args = parse_args()  # first: the imports below take seconds
+
+from rich.console import Console
+from rich.table import Table
+
+from mmpospretrain.checks import check_at_least, check_ratio
+from mmpospretrain.engine.cli import (
+    build_test_loader,
+    load_config,
+    load_model,
+    read_options,
+    results_folder,
+    set_test_data,
+)
+from mmpospretrain.engine.errors import readable_errors
+from mmpospretrain.engine.options import options_kept
+from mmpospretrain.evaluation.position_curve import PositionCurve, position_curve
+from mmpospretrain.evaluation.position_table import (
+    PositionTable,
+    check_predictor,
+    position_table,
+)
+from mmpospretrain.models import MP3
+from mmpospretrain.visualization import plot_position_curve, plot_position_table
+
+
 def evaluate(args: argparse.Namespace) -> PositionTable | PositionCurve:
     """Run the model over the test images of the config."""
-    cfg = load_config(args.config, args.cfg_options)
-    kept = partial(options_kept, cfg, args.cfg_options)
+    options = read_options(args.cfg_options)
+    cfg = load_config(args.config, options)
+    kept = partial(options_kept, cfg, options)
     model = load_model(cfg, args.checkpoint)
     check_predictor(model)
     with kept(f'--data {args.data}', may_go=('val_', 'test_')):
@@ -117,23 +124,21 @@ def curve_to_rich(result: PositionCurve) -> Table:
     return table
 
 
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Evaluate, print, write."""
-    args = parse_args()
     with readable_errors():
         for ratio in args.mask_ratios or ():
             check_ratio('--mask-ratios', ratio)
         for option in ('num_images', 'batch_size'):
             if (value := getattr(args, option)) is not None:
                 check_at_least('--' + option.replace('_', '-'), value, 1)
-        out = args.out or Path(args.checkpoint).parent
         result = evaluate(args)
         if isinstance(result, PositionCurve):
             table, figure = curve_to_rich(result), plot_position_curve(result)
         else:
             table, figure = table_to_rich(result), plot_position_table(result)
         Console().print(table)
-        out.mkdir(parents=True, exist_ok=True)
+        out = results_folder(args.out, args.checkpoint)
         figure.savefig(out / 'positions.png', dpi=150)
         report = dict(
             config=args.config,
@@ -146,4 +151,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(args)

@@ -11,9 +11,6 @@ the grid, no positions become zeros. Checkpoints of other projects will do, too.
 import argparse
 from pathlib import Path
 
-from mmpospretrain.engine.errors import readable_errors
-from mmpospretrain.zoo.formats.export import WRITERS, export
-
 ENDINGS = dict(
     timm='_timm', hf='_hf', safetensors='.safetensors', mmpretrain='_mmpretrain.pth'
 )
@@ -23,7 +20,7 @@ def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description='Export a backbone.')
     parser.add_argument('checkpoint', help='checkpoint file, URL or zoo://NAME')
-    parser.add_argument('--to', choices=list(WRITERS), required=True)
+    parser.add_argument('--to', choices=ENDINGS, required=True)
     parser.add_argument(
         '--out',
         type=Path,
@@ -61,9 +58,15 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
+if __name__ == '__main__':
+    args = parse_args()  # first: the imports below take seconds
+
+from mmpospretrain.engine.errors import readable_errors
+from mmpospretrain.zoo.formats.export import export
+
+
+def main(args: argparse.Namespace) -> None:
     """Export."""
-    args = parse_args()
     with readable_errors():
         size = args.img_size
         if size and (len(size) > 2 or min(size) < 1):
@@ -83,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(args)

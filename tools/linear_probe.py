@@ -22,47 +22,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pooch
-import torch
-from mmengine.config import Config, DictAction
-from mmengine.device import get_device
-from mmengine.logging import MMLogger
-from mmengine.registry import MODELS, init_default_scope
-from rich.console import Console
-from rich.table import Table
-from torch import nn
-
-from mmpospretrain.checks import check_at_least
-from mmpospretrain.datasets import ImageFolder
-from mmpospretrain.engine.cli import facts, load_config
-from mmpospretrain.engine.errors import readable_errors
-from mmpospretrain.evaluation.earlier_probes import read_earlier
-from mmpospretrain.evaluation.features import (
-    FeatureCache,
-    Features,
-    extract_features,
-    frozen_encoder,
-    labelled_images,
-    labels_of,
-)
-from mmpospretrain.evaluation.frozen import (
-    Probe,
-    check_neighbours,
-    check_two_of_each,
-    choose_labels,
-    knn_accuracy,
-    linear_probe,
-)
-from mmpospretrain.models import PositionViT
-from mmpospretrain.visualization import plot_curve
-from mmpospretrain.zoo import load_backbone, local_file
-from mmpospretrain.zoo.pretrained import (
-    evaluated_part,
-    pretrained_options,
-    without_pretrained,
-)
-
 LAYERS = {'last': 1, 'last4': 4}
 IMAGES = 'folder with a folder for each class, or a text file of "path label" lines'
 
@@ -71,8 +30,12 @@ def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description='Classify by frozen features.')
     add = parser.add_argument
-    add('config', help='config file of a pre-training')
-    add('checkpoint', help='checkpoint file, or none: random weights')
+    add('config', help='config file of a pre-training, a fine-tuning or a ViT')
+    add(
+        'checkpoint',
+        help='of this suite or released by others (DINOv2, MAE, timm, Hugging Face), '
+        'or none: random weights',
+    )
     add('--train', required=True, type=Path, metavar='DIR', help=IMAGES)
     add('--val', required=True, type=Path, metavar='DIR', help='likewise')
     add('--layers', choices=[*LAYERS], default='last', help='default: last')
@@ -110,12 +73,13 @@ def parse_args() -> argparse.Namespace:
         'left out (0.01)',
     )
     add(
-        '--out',
+        '--out-dir',
+        dest='out',
         type=Path,
         metavar='DIR',
         help='where results and features go; by default the folder of the checkpoint',
     )
-    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    add('--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE')
     args = parser.parse_args()
     if args.compare and not args.all_layers:
         parser.error('--compare needs --all-layers')
@@ -123,6 +87,58 @@ def parse_args() -> argparse.Namespace:
         args.knn = 20
     args.name = args.name or Path(args.checkpoint).stem
     return args
+
+
+if __name__ == '__main__':
+    args = parse_args()  # first: the imports below take seconds
+
+import numpy as np
+import pooch
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS, init_default_scope
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from mmpospretrain.checks import check_at_least
+from mmpospretrain.datasets import ImageFolder
+from mmpospretrain.engine.cli import (
+    facts,
+    load_config,
+    read_options,
+    results_folder,
+)
+from mmpospretrain.engine.errors import readable_errors
+from mmpospretrain.evaluation.earlier_probes import read_earlier
+from mmpospretrain.evaluation.encoders import (
+    build_backbone,
+    build_preprocessor,
+    load_frozen,
+)
+from mmpospretrain.evaluation.features import (
+    FeatureCache,
+    Features,
+    extract_features,
+    frozen_encoder,
+    labelled_images,
+    labels_of,
+)
+from mmpospretrain.evaluation.frozen import (
+    Probe,
+    chance,
+    check_neighbours,
+    check_two_of_each,
+    choose_labels,
+    knn_accuracy,
+    linear_probe,
+)
+from mmpospretrain.models import PositionViT
+from mmpospretrain.visualization import plot_curve
+from mmpospretrain.zoo import local_file
+from mmpospretrain.zoo.pretrained import evaluated_part, without_pretrained
 
 
 def check_numbers(args: argparse.Namespace) -> None:
@@ -134,7 +150,7 @@ def check_numbers(args: argparse.Namespace) -> None:
         check_at_least('--knn', args.knn, 1)
 
 
-def build_backbone(cfg: Config, checkpoint: str, seed: int) -> PositionViT:
+def frozen_backbone(cfg: Config, checkpoint: str, seed: int) -> PositionViT:
     """The backbone of a pre-training, frozen.
 
     Raises:
@@ -143,11 +159,9 @@ def build_backbone(cfg: Config, checkpoint: str, seed: int) -> PositionViT:
     """
     if checkpoint == 'none':
         backbone = frozen_encoder(untrained_backbone(cfg, seed))
-    else:
-        backbone = MODELS.build({**cfg.model.backbone, 'init_cfg': None})
-        backbone = frozen_encoder(backbone)
-        load_backbone(backbone, checkpoint, **pretrained_options(cfg.model.backbone))
-    return backbone.to(get_device()).eval()
+        return backbone.to(get_device()).eval()
+    backbone = frozen_encoder(build_backbone(cfg, checkpoint))
+    return load_frozen(backbone, cfg, checkpoint)
 
 
 def untrained_backbone(cfg: Config, seed: int) -> nn.Module:
@@ -178,14 +192,13 @@ class Extractor:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
-        cfg = load_config(args.config, args.cfg_options)
+        cfg = load_config(args.config, read_options(args.cfg_options))
         init_default_scope(cfg.get('default_scope', 'mmpretrain'))
         if 'val_pipeline' not in cfg:
             raise ValueError(f'{args.config} has no val_pipeline, for images to probe')
         self.pipeline = cfg.val_pipeline
-        self.backbone = build_backbone(cfg, args.checkpoint, args.seed)
-        device = next(self.backbone.parameters()).device
-        self.preprocessor = MODELS.build(cfg.data_preprocessor).to(device)
+        self.backbone = frozen_backbone(cfg, args.checkpoint, args.seed)
+        self.preprocessor = build_preprocessor(cfg)
         number = self.backbone.num_layers
         count = min(LAYERS[args.layers], number)
         self.wanted = slice(-count, None)
@@ -198,7 +211,7 @@ class Extractor:
                 weights=random or pooch.file_hash(args.checkpoint),
                 backbone=cfg.model.backbone.to_dict(),
                 pipeline=self.pipeline,
-                preprocessor=cfg.data_preprocessor.to_dict(),
+                preprocessor=cfg.to_dict().get('data_preprocessor'),
             ),
         )
 
@@ -290,20 +303,21 @@ def evaluate(
         data=data,
     )
     ours = [f.select(extract.wanted) for f in features]
-    with Console().status('logistic regression'):
-        result['linear'], result['C'] = linear_probe(*ours, seed=args.seed)
+    title = 'logistic regression'
+    result['linear'], result['C'] = linear_probe(*ours, args.seed, title)
     if args.knn:
-        with Console().status('nearest neighbours'):
-            result['knn'] = knn_accuracy(*ours, args.knn)
-            if args.all_layers:
-                result['knn_by_layer'] = {
-                    layer + 1: knn_accuracy(
-                        *(f.select(slice(i, i + 1)) for f in features), args.knn
-                    )
-                    for i, layer in enumerate(extract.layers)
-                }
-    counts = np.bincount(features[1].labels)
-    result['chance'] = 100 * counts.max() / counts.sum()
+        title = 'nearest neighbours'
+        result['knn'] = knn_accuracy(*ours, args.knn, title)
+        if args.all_layers:
+            result['knn_by_layer'] = {
+                layer + 1: knn_accuracy(
+                    *(f.select(slice(i, i + 1)) for f in features),
+                    args.knn,
+                    f'{title}, layer {layer + 1}',
+                )
+                for i, layer in enumerate(extract.layers)
+            }
+    result['chance'] = chance(features[1].labels)
     return result
 
 
@@ -330,17 +344,15 @@ def to_rich(result: dict[str, Any], args: argparse.Namespace) -> Table:
     return table
 
 
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Evaluate, print, write."""
-    args = parse_args()
     with readable_errors():
         check_numbers(args)
-        if args.checkpoint != 'none':
+        random = args.checkpoint == 'none'
+        given = 'work_dirs/random/none' if random else args.checkpoint
+        args.out = results_folder(args.out, given)
+        if not random:
             args.checkpoint = str(local_file(args.checkpoint))
-        if args.out is None:
-            random = Path('work_dirs/random')
-            parent = Path(args.checkpoint).parent
-            args.out = random if args.checkpoint == 'none' else parent
         earlier = read_earlier(args.compare, args.name, args.knn)
         result = evaluate(args, earlier)
         Console().print(to_rich(result, args))
@@ -362,4 +374,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(args)

@@ -14,26 +14,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pooch
-import torch
-from mmengine.config import Config
-from safetensors.torch import save_file
-from torch import Tensor
-
-from mmpospretrain.engine.cli import load_config, load_model
-from mmpospretrain.engine.errors import readable_errors
-from mmpospretrain.version import __version__
-from mmpospretrain.zoo.loading import METADATA, load_checkpoint_file, state_dict_of
-from mmpospretrain.zoo.metafile import (
-    check_name,
-    config_path,
-    read_metafile,
-    write_model,
-)
-from mmpospretrain.zoo.trained_config import model_options
-
-KEPT = ('epoch', 'iter', 'seed', 'dataset_meta')  # of the meta of a checkpoint
-
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
@@ -46,7 +26,8 @@ def parse_args() -> argparse.Namespace:
         '--name', help='in the zoo (default: that of the config, without .py)'
     )
     parser.add_argument(
-        '--out',
+        '--out-dir',
+        dest='out',
         type=Path,
         default='work_dirs/published',
         metavar='DIR',
@@ -63,6 +44,30 @@ def parse_args() -> argparse.Namespace:
         help='to note it in, of the same configs/ (default: the one beside the config)',
     )
     return parser.parse_args()
+
+
+if __name__ == '__main__':
+    args = parse_args()  # first: the imports below take seconds
+
+import pooch
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+from mmpospretrain.engine.cli import load_config, load_model
+from mmpospretrain.engine.errors import readable_errors
+from mmpospretrain.version import __version__
+from mmpospretrain.zoo.loading import METADATA, load_checkpoint_file, state_dict_of
+from mmpospretrain.zoo.metafile import (
+    check_name,
+    config_path,
+    read_metafile,
+    write_model,
+)
+from mmpospretrain.zoo.saving import save_safetensors
+from mmpospretrain.zoo.trained_config import model_options
+
+KEPT = ('epoch', 'iter', 'seed', 'dataset_meta')  # of the meta of a checkpoint
 
 
 def check_trained_with(cfg: Config, meta: dict[str, Any], config: Path) -> None:
@@ -123,9 +128,7 @@ def save(
     kept |= {'cfg': model_cfg.pretty_text, 'mmpospretrain': __version__}
     out.mkdir(parents=True, exist_ok=True)
     unnamed = out / f'{name}.safetensors.part'
-    # Clones, since tensors that share memory cannot be saved in this format.
-    tensors = {key: value.contiguous().clone() for key, value in weights.items()}
-    save_file(tensors, unnamed, {METADATA: json.dumps(kept)})
+    save_safetensors(weights, unnamed, {METADATA: json.dumps(kept)})
     sha256 = pooch.file_hash(str(unnamed))
     return unnamed.replace(out / f'{name}-{sha256[:8]}.safetensors'), sha256
 
@@ -150,9 +153,8 @@ def known_model(metafile: Path, name: str, config: str) -> dict[str, Any]:
     )
 
 
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Check, write, note."""
-    args = parse_args()
     name = args.name or args.config.stem
     metafile = args.metafile or args.config.with_name('metafile.yml')
     with readable_errors():
@@ -180,4 +182,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(args)

@@ -6,21 +6,7 @@ The arguments are those of MMPretrain's ``test.py``, and ``--data``.
 import argparse
 import os
 from functools import partial
-
-import mmengine
-from mmengine.config import DictAction
-from mmengine.evaluator import DumpResults
-
-from mmpospretrain.engine.cli import (
-    build_runner,
-    load_config,
-    match_prefix_tokens,
-    set_test_data,
-    set_work_dir,
-)
-from mmpospretrain.engine.errors import readable_errors
-from mmpospretrain.engine.options import options_kept
-from mmpospretrain.zoo import local_file
+from pathlib import Path
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,22 +26,48 @@ def parse_args() -> argparse.Namespace:
         help='what --out holds: metrics, or predictions (default)',
     )
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE'
+        '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE'
     )
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args()
+    endings = ('.json', '.yaml', '.yml', '.pkl')[3 * (args.out_item == 'pred') :]
+    if args.out and Path(args.out).suffix not in endings:
+        parser.error(
+            f'--out of {args.out_item} takes a file that ends in {" or ".join(endings)}'
+            f', got {args.out!r}; --out-item chooses between metrics and predictions'
+        )
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 
 
+if __name__ == '__main__':
+    args = parse_args()  # first: the imports below take seconds
+
+import mmengine
+from mmengine.evaluator import DumpResults
+
+from mmpospretrain.engine.cli import (
+    build_runner,
+    load_config,
+    match_prefix_tokens,
+    read_options,
+    set_test_data,
+    set_work_dir,
+)
+from mmpospretrain.engine.errors import readable_errors
+from mmpospretrain.engine.options import options_kept
+from mmpospretrain.zoo import local_file
+
+
 def evaluate(args: argparse.Namespace) -> None:
     """Run the test loop and write what it gives."""
-    cfg = load_config(args.config, args.cfg_options)
+    options = read_options(args.cfg_options)
+    cfg = load_config(args.config, options)
     checkpoint = str(local_file(args.checkpoint))
-    kept = partial(options_kept, cfg, args.cfg_options)
+    kept = partial(options_kept, cfg, options)
     with kept(f'--work-dir {args.work_dir}'):
         set_work_dir(cfg, args.config, args.work_dir)
     with kept(f'--data {args.data}', may_go=('val_', 'test_')):
@@ -75,12 +87,11 @@ def evaluate(args: argparse.Namespace) -> None:
         mmengine.dump(metrics, args.out)
 
 
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Test."""
-    args = parse_args()
     with readable_errors():
         evaluate(args)
 
 
 if __name__ == '__main__':
-    main()
+    main(args)

@@ -15,50 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmengine.config import Config, DictAction
-from mmengine.device import get_device
-from mmengine.evaluator import Evaluator
-from mmengine.model import BaseModel
-from mmpretrain.structures import DataSample
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor
-from torch.utils.data import DataLoader
-
-from mmpospretrain.engine.cli import (
-    build_test_loader,
-    facts,
-    load_config,
-    load_model,
-    set_test_data,
-)
-from mmpospretrain.engine.errors import readable_errors
-from mmpospretrain.engine.options import options_kept
-from mmpospretrain.evaluation.ensemble import (
-    AVERAGES,
-    average_scores,
-    check_classifier,
-    check_same,
-    contents,
-    evaluate_scores,
-    predict_logits,
-)
-from mmpospretrain.zoo import local_file
-
-LETTERS = string.ascii_uppercase  # of the models in the table
-
-
-class Member(NamedTuple):
-    """A model of the ensemble."""
-
-    config: str
-    checkpoint: str
-    cfg: Config
-    model: BaseModel
-    """On the CPU while others run."""
-    loader: DataLoader
-    """Of its test images."""
-
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
@@ -82,12 +38,13 @@ def parse_args() -> argparse.Namespace:
     )
     add(
         '--average',
-        choices=AVERAGES,
+        choices=('logits', 'probabilities'),
         default='logits',
         help='what is averaged: before the softmax, or after it (default: logits)',
     )
     add(
-        '--out',
+        '--out-dir',
+        dest='out',
         type=Path,
         default='work_dirs/ensemble',
         metavar='DIR',
@@ -96,7 +53,7 @@ def parse_args() -> argparse.Namespace:
     add(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action='extend',
         metavar='KEY=VALUE',
         help='override entries of all configs: test_dataloader.batch_size=256',
     )
@@ -117,6 +74,57 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+if __name__ == '__main__':
+    args = parse_args()  # first: the imports below take seconds
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.evaluator import Evaluator
+from mmengine.model import BaseModel
+from mmpretrain.structures import DataSample
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mmpospretrain.engine.cli import (
+    build_test_loader,
+    facts,
+    load_config,
+    load_model,
+    read_options,
+    results_folder,
+    set_test_data,
+)
+from mmpospretrain.engine.errors import readable_errors
+from mmpospretrain.engine.options import options_kept
+from mmpospretrain.evaluation.ensemble import (
+    average_scores,
+    check_classifier,
+    check_same,
+    contents,
+    evaluate_scores,
+    predict_logits,
+)
+from mmpospretrain.evaluation.frozen import chance
+from mmpospretrain.zoo import local_file
+
+LETTERS = string.ascii_uppercase  # of the models in the table
+
+
+class Member(NamedTuple):
+    """A model of the ensemble."""
+
+    config: str
+    checkpoint: str
+    cfg: Config
+    model: BaseModel
+    """On the CPU while others run."""
+    loader: DataLoader
+    """Of its test images."""
+
+
 def build(config: str, checkpoint: str, args: argparse.Namespace) -> Member:
     """A model with all its weights, and the loader of its test images.
 
@@ -125,12 +133,13 @@ def build(config: str, checkpoint: str, args: argparse.Namespace) -> Member:
         ValueError: If the checkpoint is one of another model, or the model can't be
             in an ensemble, or the config has no test.
     """
-    cfg = load_config(config, args.cfg_options)
+    options = read_options(args.cfg_options)
+    cfg = load_config(config, options)
     model = load_model(cfg, str(local_file(checkpoint))).cpu()
     check_classifier(model, config)
     if not (cfg.get('test_dataloader') and cfg.get('test_evaluator')):
         raise ValueError(f'{config} has no test_dataloader, or no test_evaluator')
-    kept = partial(options_kept, cfg, args.cfg_options)
+    kept = partial(options_kept, cfg, options)
     with kept(f'--data {args.data}', may_go=('val_', 'test_')):
         set_test_data(cfg, config, args.data)
     with kept('an ensemble, which reads every loader once,'):
@@ -183,6 +192,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     numbers = [name for name, value in together.items() if isinstance(value, float)]
     return dict(
         images=len(averaged),
+        chance=chance(np.array([int(sample.gt_label) for sample in samples[0]])),
         models=[
             dict(
                 config=m.config, checkpoint=m.checkpoint, weight=weight, metrics=metrics
@@ -200,7 +210,10 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
 def to_rich(result: dict[str, Any], average: str) -> Table:
     """The table as printed; metrics that are no single number are in the file alone."""
     models, gain = result['models'], result['gain']
-    table = Table(title=f'{result["images"]} images, {average} averaged')
+    table = Table(
+        title=f'{result["images"]} images, {average} averaged',
+        caption=f'the most frequent class: {result["chance"]:.2f} %',
+    )
     table.add_column('model')
     for name in ('weight', *gain):
         table.add_column(name, justify='right')
@@ -213,9 +226,8 @@ def to_rich(result: dict[str, Any], average: str) -> Table:
     return table
 
 
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Evaluate, print, write."""
-    args = parse_args()
     with readable_errors():
         result = evaluate(args)
         for letter, model in zip(LETTERS, result['models'], strict=False):
@@ -226,11 +238,10 @@ def main() -> None:
             for key, value in vars(args).items()
         }
         report = dict(arguments=arguments, **result, facts=facts())
-        args.out.mkdir(parents=True, exist_ok=True)
-        path = args.out / 'ensemble.json'
+        path = results_folder(args.out, args.models[1]) / 'ensemble.json'
         path.write_text(json.dumps(report, indent=2) + '\n', encoding='utf-8')
         print(f'wrote {path}')
 
 
 if __name__ == '__main__':
-    main()
+    main(args)

@@ -8,24 +8,6 @@ import argparse
 import os
 from functools import partial
 
-import torch
-from mmengine.config import Config, DictAction
-
-from mmpospretrain.datasets.labelled import check_layout
-from mmpospretrain.engine.cli import (
-    HOW_TO_READ,
-    build_runner,
-    drop_validation,
-    load_config,
-    set_data,
-    set_loader_defaults,
-    set_pretrained,
-    set_work_dir,
-)
-from mmpospretrain.engine.errors import readable_errors
-from mmpospretrain.engine.options import options_kept
-from mmpospretrain.zoo import local_file
-
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
@@ -82,7 +64,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action='extend',
         metavar='KEY=VALUE',
         help='override config entries: model.mask_ratio=0.5 or key="[a,b]"',
     )
@@ -95,13 +77,41 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def merge_args(cfg: Config, args: argparse.Namespace) -> None:
+if __name__ == '__main__':
+    args = parse_args()  # first: the imports below take seconds
+
+import torch
+from mmengine.config import Config
+
+from mmpospretrain.datasets.labelled import check_layout
+from mmpospretrain.engine.cli import (
+    HOW_TO_READ,
+    build_runner,
+    drop_validation,
+    load_config,
+    read_options,
+    set_data,
+    set_loader_defaults,
+    set_pretrained,
+    set_work_dir,
+)
+from mmpospretrain.engine.errors import readable_errors
+from mmpospretrain.engine.options import options_kept
+from mmpospretrain.zoo import local_file
+
+
+def merge_args(cfg: Config, args: argparse.Namespace, options: dict) -> None:
     """Carry the command line over into the config.
 
+    Args:
+        cfg: With ``--cfg-options`` in it; is changed.
+        args: The command line.
+        options: Those of ``--cfg-options``, as read.
+
     Raises:
-        ValueError: If that would override one of ``--cfg-options``.
+        ValueError: If that would override one of the options.
     """
-    kept = partial(options_kept, cfg, args.cfg_options)
+    kept = partial(options_kept, cfg, options)
     with kept(f'--work-dir {args.work_dir}'):
         set_work_dir(cfg, args.config, args.work_dir)
     with kept(f'--launcher {args.launcher}'):
@@ -164,14 +174,14 @@ def set_resume(cfg: Config, checkpoint: str) -> None:
     cfg.load_from = None if checkpoint == 'auto' else checkpoint
 
 
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Train."""
-    args = parse_args()
     with readable_errors():
-        cfg = load_config(args.config, args.cfg_options)
-        merge_args(cfg, args)
+        options = read_options(args.cfg_options)
+        cfg = load_config(args.config, options)
+        merge_args(cfg, args, options)
         build_runner(cfg).train()
 
 
 if __name__ == '__main__':
-    main()
+    main(args)

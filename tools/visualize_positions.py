@@ -15,36 +15,6 @@ import argparse
 from math import prod
 from pathlib import Path
 
-import numpy as np
-import torch
-from matplotlib.figure import Figure
-from mmengine.config import DictAction
-from mmengine.dataset import default_collate
-from mmpretrain.registry import DATASETS
-from torch import Tensor, nn
-
-from mmpospretrain.checks import check_ratio
-from mmpospretrain.engine.cli import load_config, load_model
-from mmpospretrain.engine.errors import readable_errors
-from mmpospretrain.evaluation.position_table import (
-    MASK_RATIOS,
-    place_cases,
-    reconstruct_cases,
-)
-from mmpospretrain.models import MP3
-from mmpospretrain.models.positions import shuffle_ids
-from mmpospretrain.models.selfsup.position_predictor import Reconstruction
-from mmpospretrain.visualization import (
-    as_rgb,
-    cut_patches,
-    find_images,
-    load_sample,
-    mix_patches,
-    plot_jigsaws,
-    plot_mix,
-    plot_reconstructions,
-)
-
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
@@ -72,7 +42,7 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         type=float,
         metavar='R',
-        default=MASK_RATIOS,
+        default=(0.0, 0.25, 0.5, 0.75),
         help='γ of DropPos or η of MP3 (default: 0 .25 .5 .75)',
     )
     parser.add_argument(
@@ -86,9 +56,41 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--seed', type=int, default=0, help='of the masks')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE'
+        '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE'
     )
     return parser.parse_args()
+
+
+if __name__ == '__main__':
+    args = parse_args()  # first: the imports below take seconds
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from mmengine.dataset import default_collate
+from mmpretrain.registry import DATASETS
+from torch import Tensor, nn
+
+from mmpospretrain.checks import check_ratio
+from mmpospretrain.engine.cli import load_config, load_model, read_options
+from mmpospretrain.engine.errors import readable_errors
+from mmpospretrain.evaluation.position_table import (
+    place_cases,
+    reconstruct_cases,
+)
+from mmpospretrain.models import MP3
+from mmpospretrain.models.positions import shuffle_ids
+from mmpospretrain.models.selfsup.position_predictor import Reconstruction
+from mmpospretrain.visualization import (
+    as_rgb,
+    cut_patches,
+    find_images,
+    load_sample,
+    mix_patches,
+    plot_jigsaws,
+    plot_mix,
+    plot_reconstructions,
+)
 
 
 def draw(model: nn.Module, samples: list[dict], args: argparse.Namespace) -> Figure:
@@ -153,15 +155,14 @@ def draw_orders(count: int, num: int, seed: int) -> np.ndarray:
     return shuffle_ids(count, num, generator).numpy()
 
 
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Draw."""
-    args = parse_args()
     with readable_errors():
         for ratio in args.mask_ratios:
             check_ratio('--mask-ratios', ratio)
         if args.pos_mask_ratio is not None:
             check_ratio('--pos-mask-ratio', args.pos_mask_ratio, closed=True)
-        cfg = load_config(args.config, args.cfg_options)
+        cfg = load_config(args.config, read_options(args.cfg_options))
         paths = find_images(args.images, args.num_images)
         model = load_model(cfg, args.checkpoint)
         if isinstance(model, MP3) and args.pos_mask_ratio is not None:
@@ -183,10 +184,12 @@ def main() -> None:
             figure = draw(model, samples, args)
         name = 'mix.png' if args.mix else 'puzzle.png'
         out = args.out or Path(args.checkpoint).with_name(name)
+        if out.is_dir():
+            out /= name
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, dpi=150)
         print(f'wrote {out}')
 
 
 if __name__ == '__main__':
-    main()
+    main(args)

@@ -8,22 +8,6 @@ hidden patch, compared to those of all patches of the image. For I-JEPA too.
 import argparse
 from pathlib import Path
 
-import torch
-from mmengine.config import DictAction
-from mmengine.dataset import Compose, default_collate
-
-from mmpospretrain.engine.cli import load_config, load_model
-from mmpospretrain.engine.errors import readable_errors
-from mmpospretrain.models import IJEPA
-from mmpospretrain.visualization import (
-    as_rgb,
-    find_images,
-    load_sample,
-    plot_position_similarity,
-    plot_predicted_tokens,
-    predict_token,
-)
-
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
@@ -34,7 +18,8 @@ def parse_args() -> argparse.Namespace:
         'images', nargs='+', type=Path, metavar='IMAGE', help='image file or folder'
     )
     parser.add_argument(
-        '--out',
+        '--out-dir',
+        dest='out',
         type=Path,
         metavar='DIR',
         help='where pictures go; by default the folder of the checkpoint',
@@ -52,9 +37,33 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--seed', type=int, default=0, help='of masks and noise')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE'
+        '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE'
     )
     return parser.parse_args()
+
+
+if __name__ == '__main__':
+    args = parse_args()  # first: the imports below take seconds
+
+import torch
+from mmengine.dataset import Compose, default_collate
+
+from mmpospretrain.engine.cli import (
+    load_config,
+    load_model,
+    read_options,
+    results_folder,
+)
+from mmpospretrain.engine.errors import readable_errors
+from mmpospretrain.models import IJEPA
+from mmpospretrain.visualization import (
+    as_rgb,
+    find_images,
+    load_sample,
+    plot_position_similarity,
+    plot_predicted_tokens,
+    predict_token,
+)
 
 
 def choose_places(model: IJEPA, places: list[int] | None) -> list[int]:
@@ -77,11 +86,10 @@ def choose_places(model: IJEPA, places: list[int] | None) -> list[int]:
     ]
 
 
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Draw."""
-    args = parse_args()
     with readable_errors():
-        cfg = load_config(args.config, args.cfg_options)
+        cfg = load_config(args.config, read_options(args.cfg_options))
         paths = find_images(args.images, args.num_images)
         model = load_model(cfg, args.checkpoint)
         if not isinstance(model, IJEPA):
@@ -90,8 +98,7 @@ def main() -> None:
                 'these pictures are for IJEPA and StoP'
             )
         places = choose_places(model, args.places)
-        out = args.out or Path(args.checkpoint).parent
-        out.mkdir(parents=True, exist_ok=True)
+        out = results_folder(args.out, args.checkpoint)
 
         torch.manual_seed(args.seed)
         figure = plot_position_similarity(model, places, model.backbone.grid_size)
@@ -108,4 +115,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(args)

@@ -1,12 +1,14 @@
 """What the command line tools share: configs, data folders, readable errors."""
 
+import argparse
 import logging
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.hub import get_config
 from mmengine.logging import print_log
@@ -58,6 +60,30 @@ def load_config(path: str, options: dict | None = None) -> Config:
         cfg.merge_from_dict(options)
         check_option_values(cfg, options)
     return cfg
+
+
+def read_options(pairs: Sequence[str] | None) -> dict:
+    """What ``--cfg-options`` was given, ``KEY=VALUE`` each, as MMEngine reads it.
+
+    Tools take the strings: MMEngine's own action would have them import it, for
+    seconds, before they can show their help.
+
+    Raises:
+        ValueError: If one is no ``KEY=VALUE``, or a bracket in it is left open.
+    """
+    options = argparse.Namespace(pairs={})
+    read = DictAction(['--cfg-options'], dest='pairs', nargs='+')
+    for pair in pairs or ():
+        key, equals, _ = pair.partition('=')
+        if not key or not equals:
+            raise ValueError(
+                f'--cfg-options takes KEY=VALUE without spaces around =, got {pair!r}'
+            )
+        try:
+            read(None, options, [pair])
+        except AssertionError as error:
+            raise ValueError(f'--cfg-options {pair}: {error}') from error
+    return options.pairs
 
 
 def set_work_dir(cfg: Config, config: str, work_dir: str | None) -> None:
@@ -234,8 +260,27 @@ def load_model(cfg: Config, checkpoint: str) -> nn.Module:
     match_prefix_tokens(cfg, checkpoint)
     model_cfg = {'data_preprocessor': cfg.get('data_preprocessor'), **cfg.model}
     model = MODELS.build(model_cfg).to(get_device())
-    load_strict(model, checkpoint)
+    remote = '://' in checkpoint
+    load_strict(model, local_file(checkpoint) if remote else checkpoint)
     return model.eval()
+
+
+def results_folder(out: Path | None, checkpoint: str) -> Path:
+    """Where results go: ``--out-dir``, or the folder of a checkpoint; it is made.
+
+    Those of an address, which has no folder, go to ``work_dirs/NAME``.
+
+    Raises:
+        ValueError: If ``--out-dir`` is a file, or looks like one.
+    """
+    if out and (out.is_file() or out.suffix in ('.json', '.npz', '.png')):
+        raise ValueError(f'--out-dir takes a folder, got {str(out)!r}')
+    path = Path(checkpoint)
+    folder = out or (
+        Path('work_dirs', path.stem) if '://' in checkpoint else path.parent
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def facts() -> dict[str, str]:

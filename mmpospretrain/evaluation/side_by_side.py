@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmpretrain.models import VisionTransformer
-from rich.progress import track
 from torch import Tensor, nn
 
-from mmpospretrain.engine.cli import load_config, load_model
+from mmpospretrain.engine.cli import load_config
 from mmpospretrain.models.positions import to_grid_size
-from mmpospretrain.zoo.pretrained import evaluated_part
+from mmpospretrain.progress import track
 
 from .attention import check_plain, patch_size_of
+from .encoders import build_backbone, build_preprocessor, load_frozen
 
 MOST_BYTES = 8 * 2**30  # of a map; what is measured of it takes some three times more
 
@@ -34,7 +34,7 @@ class Viewed(NamedTuple):
             batches: Of known length, as ``default_collate`` makes them.
             what: Title of the bar, after the name.
         """
-        for batch in track(batches, f'{self.name}: {what}', transient=True):
+        for batch in track(batches, f'{self.name}: {what}'):
             yield self.preprocessor(batch)['inputs']
 
     def check_size(self, size: int, batch_size: int) -> None:
@@ -99,21 +99,21 @@ def choose_names(checkpoints: list[str], names: list[str] | None) -> list[str]:
 def load_viewed(
     name: str, config: str, checkpoint: str, options: dict | None = None
 ) -> Viewed:
-    """A checkpoint, ready to be measured; of a model with a teacher, the teacher.
+    """A checkpoint, ready to be measured, of any format that `load_frozen` takes.
 
     Raises:
         FileNotFoundError: If config or checkpoint are not there.
-        ValueError: If the checkpoint is of another config, or that is of no plain ViT.
+        ValueError: If the checkpoint does not fit the backbone, or that is no plain
+            ViT.
     """
     cfg = load_config(config, options)
-    model = load_model(cfg, checkpoint)
-    part = evaluated_part(model)
-    backbone = getattr(model, part) if part else model
+    backbone = build_backbone(cfg, checkpoint)
     if not isinstance(backbone, VisionTransformer):
         raise ValueError(
             f'{config} is a config of a {type(backbone).__name__}, and attention is '
             'shown of a ViT'
         )
     check_plain(backbone)
+    load_frozen(backbone, cfg, checkpoint)
     pipeline = cfg.get('val_pipeline') or cfg.get('test_pipeline')
-    return Viewed(name, config, checkpoint, backbone, model.data_preprocessor, pipeline)
+    return Viewed(name, config, checkpoint, backbone, build_preprocessor(cfg), pipeline)

@@ -1,8 +1,9 @@
 """Is a pre-trained backbone better than another start? Fine-tunings, compared."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,20 @@ class Comparison:
         if abs(self.difference) <= 2 * error:
             return 'no clear difference'
         return 'ahead' if self.difference > 0 else 'behind'
+
+
+def overall(
+    comparisons: Iterable[Comparison | None],
+) -> Literal['better', 'worse', 'unclear']:
+    """What several tasks say together; None is a task without a baseline.
+
+    ``'unclear'`` too where one task is clearly ahead and another clearly behind.
+    """
+    verdicts = {comparison.verdict() for comparison in comparisons if comparison}
+    found = verdicts & {'ahead', 'behind'}
+    if found == {'ahead'}:
+        return 'better'
+    return 'worse' if found == {'behind'} else 'unclear'
 
 
 def spread(values: Sequence[float]) -> str:

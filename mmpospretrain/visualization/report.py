@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Literal
 
 STYLE = """\
 :root { --ink: #1f2430; --soft: #5b6472; --line: #e3e6eb; --accent: #0b6e4f; }
@@ -15,7 +16,8 @@ h2 { margin: 2.6rem 0 .4rem; padding-top: 1.2rem; font-size: 1.25rem;
 p { margin: .4rem 0; max-width: 46rem; }
 .verdict { margin: 1.2rem 0; padding: .8rem 1rem; font-size: 1.1rem;
   border-left: .3rem solid var(--accent); background: #eef7f3; max-width: none; }
-.verdict.failed { border-color: #b3261e; background: #fdeeed; }
+.verdict.worse { border-color: #b3261e; background: #fdeeed; }
+.verdict.unclear { border-color: #8a6d00; background: #fbf6e3; }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0; }
 figure { flex: 1 1 19rem; margin: 0; max-width: min(100%, 44rem); }
 img { display: block; width: 100%; height: auto; }
@@ -57,7 +59,7 @@ def render_page(
     title: str,
     introduction: str,
     verdict: str,
-    passed: bool,
+    outcome: Literal['better', 'worse', 'unclear'],
     sections: Sequence[Section],
     facts: Mapping[str, str],
 ) -> str:
@@ -67,7 +69,7 @@ def render_page(
         title: Heading.
         introduction: What was done, in a sentence or two.
         verdict: The result in one line.
-        passed: Whether it is what it should be; colours the verdict.
+        outcome: Colours the verdict: green, red, or amber where nobody can tell.
         sections: In order.
         facts: Versions, machine and the like, shown at the end.
 
@@ -91,7 +93,7 @@ def render_page(
 <body>
 <h1>{escape(title)}</h1>
 <p>{escape(introduction)}</p>
-<p class="verdict{'' if passed else ' failed'}">{escape(verdict)}</p>
+<p class="verdict {outcome}">{escape(verdict)}</p>
 {''.join(map(_render_section, sections))}<h2>Made with</h2>
 <table>
 {rows}</table>

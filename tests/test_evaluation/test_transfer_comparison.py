@@ -2,7 +2,13 @@
 
 import pytest
 
-from mmpospretrain.evaluation.transfer import RECIPES, TASKS, Comparison, spread
+from mmpospretrain.evaluation.transfer import (
+    RECIPES,
+    TASKS,
+    Comparison,
+    overall,
+    spread,
+)
 
 
 def test_difference_and_its_error():
@@ -24,6 +30,28 @@ def test_difference_and_its_error():
 )
 def test_verdict(first, second, verdict):
     assert Comparison(first, second).verdict() == verdict
+
+
+AHEAD = Comparison([22.0, 22.1], [19.0, 19.1])
+BEHIND = Comparison([19.0, 19.1], [22.0, 22.1])
+UNCLEAR = Comparison([20.0, 21.0], [20.5, 20.6])
+
+
+@pytest.mark.parametrize(
+    ('comparisons', 'outcome'),
+    [
+        ([AHEAD], 'better'),
+        ([AHEAD, UNCLEAR, None], 'better'),
+        ([BEHIND, UNCLEAR], 'worse'),
+        ([AHEAD, BEHIND], 'unclear'),
+        ([UNCLEAR], 'unclear'),
+        ([Comparison([1.0], [5.0])], 'unclear'),  # worse, but of one seed
+        ([Comparison([5.0], [1.0])], 'unclear'),
+        ([None], 'unclear'),
+    ],
+)
+def test_tasks_together(comparisons, outcome):
+    assert overall(comparisons) == outcome
 
 
 def test_one_seed_has_no_spread():

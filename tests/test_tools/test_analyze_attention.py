@@ -18,6 +18,7 @@ from mmpospretrain.evaluation.attention_diversity import (
     attention_diversity,
     query_attention,
 )
+from mmpospretrain.zoo.formats.export import export
 
 ROOT = Path(__file__).parents[2]
 TINY_MP3 = ROOT / 'configs/mp3/mp3_vit-tiny-p16_photoshapes.py'
@@ -322,7 +323,7 @@ def test_mistakes_in_what_is_given(analyze, mp3, classifier, tmp_path):
     assert 'text.pth is no checkpoint' in analyze(config, tmp_path / 'text.pth')
     (tmp_path / 'empty').mkdir()
     assert f'no image in {tmp_path}/empty' in analyze(*mp3, images=tmp_path / 'empty')
-    assert 'of another model' in analyze(config, classifier[1])
+    assert 'does not fit this PositionViT' in analyze(config, classifier[1])
     assert 'no such image folder' in analyze(*mp3, images='nowhere')
     message = analyze(*mp3, *classifier, '--heads', '1', '--names', 'a', 'b')
     assert message is None  # layers and heads are the same
@@ -331,6 +332,34 @@ def test_mistakes_in_what_is_given(analyze, mp3, classifier, tmp_path):
     cfg.dump(tmp_path / 'blind.py')
     message = analyze(tmp_path / 'blind.py', checkpoint)
     assert 'has no val_pipeline or test_pipeline' in message
+
+
+@pytest.mark.parametrize('kind', ['hf', 'timm', 'mmpretrain', 'safetensors'])
+def test_released_weights(kind, analyze, tmp_path):
+    """A backbone alone, in the names of others, looks at what it looked at."""
+    cfg = Config.fromfile(CLASSIFIER)
+    arch = dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64)
+    cfg.model.backbone.update(arch=arch, final_norm=True)  # as Hugging Face's has
+    cfg.model.head.in_channels = 32
+    config, checkpoint = save(cfg, tmp_path / 'whole', std=1)
+    out = tmp_path / ('out.pth' if kind == 'mmpretrain' else 'out.safetensors')
+    export(str(checkpoint), kind, out, num_heads=4, img_size=(112, 112))
+    released = out / 'model.safetensors' if out.is_dir() else out
+    names = ('--names', 'whole', 'released', '--show', 'relative')
+    options = ('--out-dir', tmp_path / 'results')
+    assert analyze(config, checkpoint, released, *names, *options) is None
+    report = json.loads((tmp_path / 'results/attention.json').read_text())['models']
+    whole, found = (report[name]['relative']['entropy'] for name in names[1:3])
+    assert np.allclose(whole, found, atol=1e-4)
+    assert np.ptp(whole) > 1e-3
+
+
+def test_random_positions_are_refused(analyze, mp3, tmp_path):
+    cfg = Config.fromfile(mp3[0])
+    cfg.model.backbone.positions = 'learned'
+    cfg.dump(tmp_path / 'learned.py')
+    message = analyze(tmp_path / 'learned.py', mp3[1])
+    assert 'random positions say nothing about a pre-training' in message
 
 
 def test_no_vit(analyze, tmp_path):
