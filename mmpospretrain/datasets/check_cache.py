@@ -2,14 +2,11 @@
 
 import hashlib
 import json
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any
 
 from filelock import FileLock
-from rich.console import Console
-from rich.progress import Progress
 
 from mmpospretrain.cache import cache_dir
 from mmpospretrain.version import __version__
@@ -41,19 +38,3 @@ def remembered(key: str, compute: Callable[[], Any]) -> Any:
             partial.write_text(json.dumps(result))
             partial.replace(path)
         return result
-
-
-def with_progress(
-    items: Iterable, total: int, what: str, seconds: float = 5.0
-) -> Iterator:
-    """Hand the items on, with a bar once they have taken some seconds."""
-    began = time.monotonic()
-    with ExitStack() as stack:
-        bar = None
-        for done, item in enumerate(items, start=1):
-            if bar is None and time.monotonic() - began > seconds:
-                bar = stack.enter_context(Progress(console=Console(stderr=True)))
-                task = bar.add_task(what, total=total)
-            if bar is not None:
-                bar.update(task, completed=done)
-            yield item

@@ -5,11 +5,10 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Sequence
 from typing import Any
 
-from .check_cache import with_progress
+from rich.console import Console
 
 FAKE_MASK = [[0.0] * 4]
 """MMDetection, which wants polygons of three points, ignores an object with it."""
@@ -22,11 +21,8 @@ def read_coco(path: str) -> dict[str, Any]:
         ValueError: If it is not JSON, or has no list of images, annotations or
             categories with names.
     """
-    with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(_parse, path)
-        for _ in with_progress(_ticks(reading), None, os.path.basename(path)):
-            pass
-        content = reading.result()
+    with Console(stderr=True).status(f'reading {os.path.basename(path)}'):
+        content = _parse(path)
     categories = content.get('categories') if isinstance(content, dict) else None
     if not _has_keys(categories, ('id', 'name')) or not categories:
         raise ValueError(
@@ -46,19 +42,12 @@ def _parse(path: str) -> Any:
     collecting = gc.isenabled()
     gc.disable()  # a third of the time for a million objects
     try:
-        # The hook lets the thread that draws the progress have its turn.
-        return json.loads(data, object_hook=lambda found: found)
+        return json.loads(data)
     except ValueError as error:
         raise ValueError(f'{path} is not JSON: {error}') from error
     finally:
         if collecting:
             gc.enable()
-
-
-def _ticks(reading: Future) -> Iterator[None]:
-    while not reading.done():
-        wait([reading], timeout=0.5)
-        yield
 
 
 def _has_keys(items: Any, keys: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import mmcv
 from PIL import ExifTags, Image
 
-from .check_cache import with_progress
+from mmpospretrain.progress import track
 
 SWAPPED = range(5, 9)
 """Orientations in EXIF that exchange width and height."""
@@ -31,7 +31,7 @@ class Header(NamedTuple):
 
 def stamps(paths: Sequence[str]) -> list[tuple[int, int]]:
     """Size and time of files, which change with them; (-1, -1) where there is none."""
-    return [*with_progress(map(_stamp, paths), len(paths), 'looking for images')]
+    return [*track(map(_stamp, paths), 'looking for images', len(paths))]
 
 
 def _stamp(path: str) -> tuple[int, int]:
@@ -50,7 +50,7 @@ def headers(paths: Sequence[str]) -> list[Header | None]:
             # A task for each file would cost more than the file.
             parts = [paths[start : start + 200] for start in range(0, len(paths), 200)]
             found = pool.map(lambda part: [*map(header, part)], parts)
-            found = with_progress(found, len(parts), 'reading sizes of images')
+            found = track(found, 'reading sizes of images', len(parts))
             return [*chain.from_iterable(found)]
 
 

@@ -13,7 +13,9 @@ import mmcv
 import numpy as np
 from mmengine.logging import print_log
 
-from .check_cache import remembered, with_progress
+from mmpospretrain.progress import track
+
+from .check_cache import remembered
 from .image_headers import header
 from .wording import YOUR_CLASSES, some
 
@@ -79,7 +81,7 @@ def read_maps(
         # Pillow and NumPy let other threads run meanwhile.
         with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
             looked = pool.map(look, *zip(*pairs, strict=True))
-            return [*with_progress(looked, len(pairs), 'Looking at the maps')]
+            return [*track(looked, 'looking at the maps', len(pairs))]
 
     stats = [(path, os.stat(path)) for pair in pairs for path in pair]
     states = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
