@@ -25,6 +25,8 @@ from mmengine.logging import MessageHub, MMLogger
 
 from mmpospretrain.datasets import BrokenImagesError
 
+from .log_file import keep_early_lines
+
 ROOT = Path(__file__).resolve().parents[2]
 OURS = (ROOT / 'mmpospretrain', ROOT / 'tools')
 RAISE = dis.opmap['RAISE_VARARGS']
@@ -68,6 +70,7 @@ def readable_errors() -> Iterator[None]:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # names of files may not be UTF-8
             stream.reconfigure(errors='backslashreplace')
+    keep_early_lines()
     try:
         yield
         leave_process_group()

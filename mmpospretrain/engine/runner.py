@@ -28,6 +28,7 @@ from mmpospretrain.zoo.checkpoint_state import drop_foreign_files, give_back
 from .config_check import check_config
 from .hooks.model_access import unwrapped
 from .hooks.step_seed import StepSeedHook
+from .log_file import complete_log_file
 from .resume import (
     checkpoint_folder,
     find_checkpoint,
@@ -79,6 +80,7 @@ class PretrainRunner(Runner):
         for handler in logger.handlers:
             if isinstance(stream := getattr(handler, 'stream', None), TextIOWrapper):
                 stream.reconfigure(errors='backslashreplace')
+        complete_log_file(logger)
         hide_long_messages(logger)
         return logger
 
