@@ -193,7 +193,7 @@ def demo(monkeypatch, tiny_config, tmp_path, tool):
         module.TIMES_CHANCE = times_chance
         monkeypatch.setattr(sys, 'argv', ['demo.py', *map(str, args)])
         with pytest.raises(SystemExit) as exit_:
-            module.main()
+            module.main(module.parse_args())
         return exit_.value.code
 
     run.executed = executed
