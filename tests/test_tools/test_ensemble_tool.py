@@ -201,7 +201,17 @@ def test_other_images(ensemble, member, tmp_path, change, words):
 @pytest.mark.parametrize(
     ('options', 'words'),
     [
-        ({'model.head.num_classes': 5}, 'A.py has 4, and|B.py has 5'),
+        (
+            {
+                'model.head.num_classes': 5,
+                'test_dataloader.dataset.metainfo.classes': [*CLASSES, 'moon'],
+            },
+            'A.py has 4, and|B.py has 5',
+        ),
+        (
+            {'model.head.num_classes': 5},
+            'model.head has 5 outputs, but the data of test_dataloader have 4 classes',
+        ),
         (
             {'test_dataloader.dataset.metainfo.classes': [*CLASSES[:3], 'moon']},
             'the same classes|number 3|A.py: star|B.py: moon',
