@@ -71,7 +71,7 @@ def test_pre_training_takes_any_image(base, odd):
         seen = [shapes(sample['inputs']) for sample in dataset]
         assert len(seen) == len(SIZES) + 6 + 24
         assert all(shape == seen[0] for shape in seen)
-        assert not dataset._broken.any()
+        assert not dataset.broken.marks.any()
 
 
 def drawn_so_far() -> tuple:
