@@ -56,6 +56,8 @@ def headers(paths: Sequence[str]) -> list[Header | None]:
 
 def header(path: str) -> Header | None:
     """The header of an image; None if the file cannot be read."""
+    if not os.path.isfile(path):  # to open a FIFO may never end
+        return None
     try:
         with Image.open(path) as image:
             width, height = image.size

@@ -221,6 +221,16 @@ def test_broken_images(index, content, coco, tmp_path, said):
 
 
 @pytest.mark.parametrize('index', [0, 2, 3])
+def test_a_fifo_is_never_opened(index, coco, tmp_path, said):
+    cfg = coco()
+    path = tmp_path / f'images/{index}.jpg'
+    path.unlink()
+    os.mkfifo(path)
+    check_layout(cfg)
+    assert any(f'cannot be read: {path}. They will be skipped' in line for line in said)
+
+
+@pytest.mark.parametrize('index', [0, 2, 3])
 def test_missing_images(index, coco, tmp_path):
     cfg = coco()
     path = tmp_path / f'images/{index}.jpg'
