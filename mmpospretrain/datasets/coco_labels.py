@@ -288,11 +288,6 @@ def check_categories(path: str, metainfo: dict, names: list[str]) -> None:
     they are of different data, and no subset.
     """
     classes = metainfo['classes']
-    if isinstance(classes, str):  # and no file, which would have been read
-        raise ValueError(
-            f'metainfo.classes={classes!r} is neither a list nor a file. A single '
-            f'class is written classes=({classes!r},)'
-        )
     kept = [name for name in names if name in classes]
     lost = [name for name in names if name not in classes]
     others = [name for name in classes if name not in names]

@@ -188,7 +188,7 @@ def _classes(dataset: ConfigDict, scope: str | None) -> tuple[tuple, tuple]:
     if classes is None and 'mmpretrain.CustomDataset' in _bases(kind):  # its folders
         built = build_unread(dataset, scope, lazy_init=False)
         classes = built.metainfo.get('classes')
-    if not classes or isinstance(classes, str):  # the data set complains of a word
+    if not classes or isinstance(classes, str):  # building it complains of a word
         return (), ()
     return tuple(classes), tuple(metainfo.get('thing_classes') or classes)
 

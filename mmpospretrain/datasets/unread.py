@@ -16,8 +16,18 @@ def build_unread(config: ConfigDict, scope: str | None, **options: Any) -> BaseD
         config: Of the data set, out of its wrappers.
         scope: Where a type without a prefix is looked for.
         **options: In place of those of the config.
+
+    Raises:
+        ValueError: If a word stands where classes are listed.
     """
     unread = dict(pipeline=[], lazy_init=True, serialize_data=False)
     config = {**config, **unread, **options, '_scope_': scope}
     config.pop('max_broken_share', None)  # is for reading, and not of every class
-    return DATASETS.build(config)
+    built = DATASETS.build(config)
+    classes = built.metainfo.get('classes')
+    if isinstance(classes, str):  # and no file, which would have been read
+        raise ValueError(
+            f'metainfo.classes={classes!r} is neither a list nor a file. A single '
+            f'class is written classes=({classes!r},)'
+        )
+    return built

@@ -222,3 +222,8 @@ def test_images_of_a_list(root, told):
         check_layout(listed(root, text))
     assert str(error.value).endswith(f'are missing: {root}/train/wasp/0.jpg')
     check_layout(listed(root, text, indices=1))  # the others are not read
+
+
+def test_a_word_is_no_list_of_classes(root):
+    with pytest.raises(ValueError, match=r"metainfo\.classes='ant' is neither a list"):
+        check_layout(listed(root, ''.join(LINES), metainfo=dict(classes='ant')))
