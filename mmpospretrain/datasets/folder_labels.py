@@ -23,7 +23,7 @@ from .class_folders import (
     class_folders,
 )
 from .image_folder import ImageFolder
-from .image_source import absent
+from .image_source import absent, check_encoding
 from .unread import build_unread
 from .wording import YOUR_CLASSES, some
 
@@ -202,13 +202,8 @@ def _check_list(dataset: BaseDataset, count: int | None) -> None:
 
 def _check_lines(path: str) -> None:
     """See that each line is a path, a blank and a number, for MMPretrain."""
-    lines = fileio.list_from_file(path)
-    if lines and lines[0].startswith('\ufeff'):
-        raise ValueError(
-            f'{path} begins with a byte-order mark, which would belong to the first '
-            'name: save it as UTF-8 without'
-        )
-    for number, line in enumerate(lines, start=1):
+    check_encoding(path)
+    for number, line in enumerate(fileio.list_from_file(path), start=1):
         name, _, label = line.strip().rpartition(' ')
         if not name or not label.removeprefix('-').isdecimal():
             raise ValueError(

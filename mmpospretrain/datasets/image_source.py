@@ -11,6 +11,7 @@ from mmengine import fileio
 
 from .image_files import EXTENSIONS, is_image, require_images, walk_files
 
+MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 FILE_NAMES = 'surrogateescape'  # as Python takes bytes of file names that aren't UTF-8
 
 
@@ -59,6 +60,31 @@ def absent(paths: Iterable[str]) -> list[str]:
     return lost
 
 
+def check_encoding(path: str) -> None:
+    """See that upstream's readers, which know UTF-8 alone, can read a list file.
+
+    They take a byte-order mark for the beginning of the first name.
+
+    Raises:
+        ValueError: If they cannot; names the line.
+    """
+    data = fileio.get(path)
+    if data.startswith(MARKS):
+        raise ValueError(
+            f'{path} begins with a byte-order mark, which would be taken for a part of '
+            'the first name: save it as UTF-8 without'
+        )
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        number = data.count(b'\n', 0, error.start)
+        line = data.split(b'\n')[number].decode(errors='backslashreplace').strip()
+        raise ValueError(
+            f'line {number + 1} of {path} is not UTF-8: {line}. Save the list as '
+            'UTF-8, and rename files whose names are not'
+        ) from error
+
+
 def read_list(path: str) -> list[tuple[str, int | None]]:
     """Entries of a list file: image path and label (None if there is none).
 
@@ -72,7 +98,7 @@ def read_list(path: str) -> list[tuple[str, int | None]]:
         ValueError: If it is no text file, or names no image.
     """
     data = fileio.get(path)
-    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    utf16 = data.startswith(MARKS[1:])
     encoding, errors = ('utf-16', 'strict') if utf16 else ('utf-8-sig', FILE_NAMES)
     try:
         text = data.decode(encoding, errors)

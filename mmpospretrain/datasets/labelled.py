@@ -4,7 +4,6 @@ MMDetection, MMSegmentation and MMPretrain find out one file at a time, after th
 is built. Here it is known before anything runs, with the layout that was expected.
 """
 
-import codecs
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,12 +12,13 @@ from mmengine.registry import DATASETS
 
 from mmpospretrain.registry import registered
 
+from .broken_images import MAX_BROKEN_SHARE
 from .coco_labels import check_annotations, reads_categories
 from .folder_labels import check_classes
 from .head_classes import check_heads
 from .image_files import find_circle
 from .image_folder import ImageFolder
-from .image_source import missing
+from .image_source import check_encoding, missing
 from .map_labels import check_maps, reads_maps
 from .scenes import SHAPES
 from .stanford_cars import LAYOUT as STANFORD_CARS
@@ -65,7 +65,6 @@ FILES = {
     ],
     'CIFAR100': ['cifar-100-python/train', 'cifar-100-python/test'],
 }
-MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 PHOTOSHAPES = 'PhotoShapes: python -m mmpospretrain.datasets.photoshapes DIR'
 
 
@@ -119,7 +118,7 @@ def check_layout(cfg: Config, loaders: Sequence[str] = LOADERS) -> None:
             or the images and maps that a folder lacks.
         ValueError: If categories and classes differ, a file is not in COCO's format, no
             image has the right suffix, labels are none of the classes, links make a
-            circle, or a list begins with a byte-order mark.
+            circle, or a list is not UTF-8 or begins with a byte-order mark.
     """
     scope = cfg.get('default_scope')
     datasets = [
@@ -172,8 +171,7 @@ def _required(dataset: ConfigDict, kind: str) -> Iterator[Path]:
 def _check_readable(paths: Sequence[Path], walks: bool) -> None:
     """See that upstream's readers get through what there is.
 
-    They follow links without end, and take a byte-order mark for the beginning of the
-    first image's name.
+    They follow links without end, and read lists as UTF-8 without a byte-order mark.
     """
     for path in paths:
         if path.is_dir() and walks and (circle := find_circle(str(path))):
@@ -182,13 +180,7 @@ def _check_readable(paths: Sequence[Path], walks: bool) -> None:
                 f'{path} would never end: remove the link'
             )
         if path.suffix == '.txt':
-            with path.open('rb') as file:
-                start = file.read(3)
-            if start.startswith(MARKS):
-                raise ValueError(
-                    f'{path} begins with a byte-order mark, which would be taken for a '
-                    'part of the first name: save it as UTF-8 without'
-                )
+            check_encoding(str(path))
 
 
 def _check_content(dataset: ConfigDict, cfg: Config, loader: str, is_new: bool) -> None:
@@ -204,4 +196,6 @@ def _check_content(dataset: ConfigDict, cfg: Config, loader: str, is_new: bool) 
             check_annotations(cfg, loader, dataset, built)
         elif is_new:
             training = loader == 'train_dataloader'
-            check_maps(built, dataset.get('pipeline', ()), cfg, training=training)
+            pipeline = dataset.get('pipeline', ())
+            share = dataset.get('max_broken_share', MAX_BROKEN_SHARE)
+            check_maps(built, pipeline, cfg, share, training=training)

@@ -12,8 +12,9 @@ from mmengine.registry import TRANSFORMS
 
 from mmpospretrain.registry import registered
 
+from .broken_images import MAX_BROKEN_SHARE
 from .image_source import absent, left_out
-from .map_values import IGNORED, Numbers, judge_maps, read_maps
+from .map_values import IGNORED, Numbers, judge_maps, read_maps, skip_unreadable
 from .wording import YOUR_CLASSES, some
 
 
@@ -26,6 +27,7 @@ def check_maps(
     dataset: BaseDataset,
     pipeline: Sequence[dict],
     cfg: Config,
+    max_broken_share: float = MAX_BROKEN_SHARE,
     *,
     training: bool = True,
 ) -> None:
@@ -36,6 +38,8 @@ def check_maps(
         pipeline: Configs of its transforms.
         cfg: The whole config. The decode head says what is ignored, and how many
             classes there are where the data set does not.
+        max_broken_share: Share of maps, in [0, 1], that may be skipped as they cannot
+            be read.
         training: Whether a class without a pixel is worth a warning.
 
     Raises:
@@ -73,7 +77,8 @@ def check_maps(
         reduce_zero_label=dataset.reduce_zero_label,
         label_map=dataset.label_map,
     )
-    judge_maps(found, numbers, classes if training else ())
+    readable = skip_unreadable(found, max_broken_share)
+    judge_maps(readable, numbers, classes if training else ())
 
 
 def _map_loader(pipeline: Sequence[dict], scope: str | None) -> dict | None:

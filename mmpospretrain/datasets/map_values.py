@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 
 from mmpospretrain.progress import track
 
+from .broken_images import too_many
 from .check_cache import remembered
 from .image_headers import header
 from .wording import YOUR_CLASSES, some
@@ -95,6 +96,8 @@ def _look(image_path: str, map_path: str, backend: str, turned: bool) -> list:
     """The facts of a `LabelMap`, but for its path."""
     found = header(image_path)
     size = found.size(turned) if found else []  # that is no matter of maps
+    if not os.path.isfile(map_path):  # to open a FIFO may never end
+        return [size, [], [], 'it is no regular file']
     content = Path(map_path).read_bytes()
     if not content:
         return [size, [], [], 'the file is empty']
@@ -115,6 +118,33 @@ def _values(pixels: np.ndarray) -> list[float]:
     return np.unique(pixels)[:1000].tolist()
 
 
+def skip_unreadable(maps: Sequence[LabelMap], max_share: float) -> list[LabelMap]:
+    """The maps that can be read; the others are skipped, as broken images are.
+
+    Raises:
+        ValueError: If these are more than a share of all, or all; names them.
+    """
+    relative, where = _in_one_folder(maps)
+    broken = [f'{m.path} ({m.error})' for m in relative if m.error]
+    if broken:
+        what = f'{len(broken)} of the {where} cannot be read: {some(broken, 3)}. '
+        everything = len(broken) == len(maps)
+        if everything or too_many(len(broken), len(maps), max_share):
+            raise ValueError(
+                f'{what}Make them anew, or raise max_broken_share of the data set. See '
+                f'{YOUR_CLASSES}.'
+            )
+        _warn(f'{what}They will be skipped.')
+    return [label_map for label_map in maps if not label_map.error]
+
+
+def _in_one_folder(maps: Sequence[LabelMap]) -> tuple[list[LabelMap], str]:
+    """Maps with paths relative to their common folder, and how many are where."""
+    folder = os.path.commonpath([os.path.dirname(label_map.path) for label_map in maps])
+    relative = [replace(m, path=os.path.relpath(m.path, folder)) for m in maps]
+    return relative, f'{len(maps)} maps in {folder}'
+
+
 def judge_maps(
     maps: Sequence[LabelMap],
     numbers: Numbers,
@@ -123,18 +153,15 @@ def judge_maps(
     """See that maps hold a number of a class for each pixel of their images.
 
     Args:
-        maps: All of a data set.
+        maps: All of a data set that can be read.
         numbers: Which values are allowed.
         classes: Names of those of which a pixel is expected.
 
     Raises:
         ValueError: If not; names the files, what they have, and what is needed.
     """
-    folder = os.path.commonpath([os.path.dirname(label_map.path) for label_map in maps])
-    maps = [replace(m, path=os.path.relpath(m.path, folder)) for m in maps]
-    where = f'{len(maps)} maps in {folder}'
+    maps, where = _in_one_folder(maps)
     for wrong, what, way_out in (
-        (_unreadable, 'cannot be read', 'Make them anew.'),
         (_with_channels, 'are no maps of numbers', _INDICES),
         (_of_another_size, 'have another size than their images', _UPRIGHT),
     ):
@@ -156,10 +183,6 @@ _UPRIGHT = (
     'Images are turned by the orientation in their EXIF data before maps are laid over '
     'them.'
 )
-
-
-def _unreadable(label_map: LabelMap) -> str:
-    return label_map.error and f'{label_map.path} ({label_map.error})'
 
 
 def _with_channels(label_map: LabelMap) -> str:

@@ -6,7 +6,7 @@ import pytest
 from drawn_images import save_images
 from mmengine.config import Config
 
-from mmpospretrain.datasets.labelled import check_layout
+from mmpospretrain.datasets.labelled import check_layout, labelled_datasets
 
 SHAPES_SEG = 'configs/transfer/segmentation/upernet_vit-tiny-p16_photoshapes.py'
 SHAPES_CLS = 'configs/transfer/classification/vit-tiny-p16_photoshapes.py'
@@ -61,4 +61,24 @@ def test_lists_with_a_mark(mine, mark, encoding):
     check_layout(cfg)
     path.write_bytes(mark + text.encode(encoding))
     with pytest.raises(ValueError, match=r'train\.txt begins with a byte-order mark'):
+        check_layout(cfg)
+
+
+@pytest.mark.parametrize('name', ['labels/train.txt', 'labels/train.lst'])
+@pytest.mark.parametrize(
+    ('line', 'shown'),
+    [
+        (b'caf\xe9.jpg 1', r'caf\\xe9\.jpg 1'),
+        (b'\xc4pfel.jpg 0', r'\\xc4pfel\.jpg 0'),
+        (b'\x93a\x94.jpg 2', r'\\x93a\\x94\.jpg 2'),
+    ],
+)
+def test_lists_that_are_not_utf8(mine, name, line, shown):
+    cfg = Config.fromfile(SHAPES_CLS)
+    path = mine / name
+    path.write_bytes((mine / 'labels/train.txt').read_bytes() + line)
+    number = len(path.read_bytes().splitlines())
+    for dataset in labelled_datasets(cfg):
+        dataset.update(data_root=str(mine), ann_file=name)
+    with pytest.raises(ValueError, match=rf'line {number} of .*{name} .*: {shown}\.'):
         check_layout(cfg)

@@ -1,6 +1,7 @@
 """Maps that do not fit are named, with their values, before anything is trained."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -161,17 +162,45 @@ def test_jpeg_changes_values(maps):
     ('content', 'reason'),
     [(b'', 'the file is empty'), (b'text', 'UnidentifiedImageError')],
 )
-def test_unreadable(content, reason, maps):
+def test_unreadable(content, reason, maps, told):
+    """The rule of broken images: one alone is skipped, unless no share is allowed."""
     (maps / 'masks/val/c.png').write_bytes(content)
-    message = refused(maps)
+    check_layout(config(maps))
+    assert 'masks/val cannot be read: c.png (' in told[0]
+    assert reason in told[0]
+    assert told[0].endswith('They will be skipped.')
+    message = refused(maps, max_broken_share=0.0)
     assert 'masks/val cannot be read: c.png (' in message
     assert reason in message
+    assert 'raise max_broken_share' in message
+    (maps / 'masks/val/a.png').write_bytes(content)
+    assert '2 of the 3 maps' in refused(maps)
+    check_layout(config(maps, max_broken_share=0.7))
+    (maps / 'masks/val/b.png').write_bytes(content)
+    assert '3 of the 3 maps' in refused(maps, max_broken_share=1.0)
 
 
 def test_truncated(maps):
     path = maps / 'masks/train/a.png'
     path.write_bytes(path.read_bytes()[:-30])
-    assert 'cannot be read: a.png (' in refused(maps)
+    assert 'cannot be read: a.png (' in refused(maps, max_broken_share=0.0)
+
+
+@pytest.mark.parametrize('name', ['masks/train/a.png', 'train/a.jpg'])
+def test_a_fifo_is_never_opened(name, maps):
+    (maps / name).unlink()
+    os.mkfifo(maps / name)
+    (maps / 'list.txt').write_text('a\nb\nc\n')
+    check_layout(config(maps, ann_file='list.txt'), ['train_dataloader'])
+
+
+@pytest.mark.parametrize('word', ['abcd', 'road', 'sky'])
+def test_a_word_is_no_list_of_classes(word, maps):
+    cfg = config(maps)
+    for dataset in labelled_datasets(cfg):
+        dataset.metainfo = dict(classes=word)
+    with pytest.raises(ValueError, match=f"metainfo.classes='{word}' is neither a"):
+        check_layout(cfg)
 
 
 @pytest.mark.parametrize('orientation', [5, 6, 8])
