@@ -34,6 +34,7 @@ from mmpospretrain.zoo.loading import load_strict
 from mmpospretrain.zoo.pretrained import READ_BY, pretrained_options
 
 from .config_check import check_cfg_options, check_option_values
+from .config_faults import fault
 from .hooks import KNNHook
 
 # Options that say how a checkpoint is read; without one, `set_pretrained` drops them.
@@ -53,8 +54,8 @@ def load_config(path: str, options: dict | None = None) -> Config:
         raise FileNotFoundError(f'there is no config {path!r}')
     try:  # `::` is of another library: mmpretrain::mae/…
         cfg = get_config(path) if '::' in path else Config.fromfile(path)
-    except (SyntaxError, OSError) as error:
-        raise ValueError(f'the config {path} cannot be read: {error}') from error
+    except Exception as error:  # a config is code: anything may go wrong in it
+        raise ValueError(f'the config {path} cannot be read: {fault(error)}') from error
     if options:
         check_cfg_options(cfg, options)
         cfg.merge_from_dict(options)
