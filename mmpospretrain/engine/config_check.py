@@ -312,4 +312,5 @@ def _join(path: str, key: Any) -> str:
 
 def _report(what: str, *problems: Iterable[str]) -> None:
     if lines := sorted(chain(*problems)):
-        raise ValueError('\n  '.join([f'wrong {what} in the config:', *lines]))
+        start = '\n  ' if lines[1:] else ' '  # what is wrong alone is in the first line
+        raise ValueError(f'wrong {what} in the config:{start}' + '\n  '.join(lines))

@@ -26,9 +26,11 @@ def cfg():
 
 
 def problems(check, *args, what='keys'):
-    with pytest.raises(ValueError, match=f'wrong {what} in the config') as error:
+    start = f'wrong {what} in the config:'
+    with pytest.raises(ValueError, match=f'^{start}') as error:
         check(*args)
-    return [line.strip() for line in str(error.value).splitlines()[1:]]
+    lines = str(error.value).removeprefix(start).strip().splitlines()
+    return [line.strip() for line in lines]
 
 
 def set_key(cfg, path, value=1):

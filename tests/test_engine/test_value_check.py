@@ -159,6 +159,20 @@ def test_values_of_options(request):
     )
 
 
+@pytest.mark.parametrize(
+    ('key', 'value', 'words'),
+    [
+        ('resume', 'Flase', "must be True or False, got 'Flase'"),
+        ('train_cfg.max_iters', 0, 'must be a whole number from 1 on, got 0'),
+        ('compil', True, "unknown key of the config; did you mean 'compile'?"),
+    ],
+)
+def test_what_is_wrong_alone_is_said_in_one_line(request, key, value, words):
+    with pytest.raises(ValueError, match=r'^wrong \w+ in the config: .*$') as error:
+        load_config(str(request.config.rootpath / OURS), {key: value})
+    assert str(error.value).endswith(f' {key}: {words}')
+
+
 def test_only_options_are_judged_by_whoever_gave_them(cfg, tmp_path):
     cfg.resume = 'Flase'
     cfg.dump(tmp_path / 'wrong.py')
