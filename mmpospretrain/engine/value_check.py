@@ -86,10 +86,11 @@ COUNT_OR_ALL = whole(
     'a whole number from 1 on, or -1 for all', lambda value: value >= 1 or value == -1
 )
 BETAS = Rule(
-    'numbers from 0 to below 1',
+    'two or more numbers from 0 to below 1',
     lambda value: (
         isinstance(value, Sequence)
         and not isinstance(value, str)
+        and len(value) > 1
         and all(is_number(beta) and 0 <= beta < 1 for beta in value)
     ),
 )
@@ -103,6 +104,7 @@ PARAMWISE = rf'{OPTIMIZER}\.paramwise_cfg(\..+)?'
 # Rules by the place of a value; the first that matches counts.
 RULES = {
     # the run
+    r'model|env_cfg': DICT,
     r'resume|find_unused_parameters|detect_anomalous_params': YES_OR_NO,
     r'load_from|experiment_name': either(TEXT, NOTHING),
     r'work_dir': TEXT,
@@ -133,6 +135,7 @@ RULES = {
     rf'{LOADER}\.num_batch_per_epoch': either(COUNT, NOTHING),
     # optimizer
     rf'{OPTIMIZER}\.accumulative_counts': COUNT,
+    rf'{OPTIMIZER}\.clip_grad': either(DICT, NOTHING),
     rf'{OPTIMIZER}\.clip_grad\.(max_norm|clip_value)': POSITIVE,
     rf'{OPTIMIZER}\.clip_grad\.norm_type': either(POSITIVE, choice('inf')),
     rf'{OPTIMIZER}\.dtype': either(
