@@ -154,7 +154,8 @@ def local_file(source: str) -> Path:
         return download(source)
     path = Path(source).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f'there is no checkpoint {source!r}')
+        hint = ', it is a folder: give a file in it' if path.is_dir() else ''
+        raise FileNotFoundError(f'there is no checkpoint {source!r}{hint}')
     return path
 
 

@@ -94,6 +94,7 @@ def test_web_page(tmp_path):
 
 def test_no_file(tmp_path):
     refuse(vit(), tmp_path / 'nothing.pth', 'there is no checkpoint')
+    refuse(vit(), tmp_path, 'it is a folder: give a file in it')
 
 
 class Evil:
