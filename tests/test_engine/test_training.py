@@ -143,7 +143,7 @@ def test_learning_rate_follows_the_global_batch(tiny_config, options, expected, 
 
 
 def test_an_unknown_rule(tiny_config):
-    message = r"auto_scale_lr.rule must be one of \('linear', 'sqrt'\), got 'root'"
+    message = "auto_scale_lr.rule: must be one of 'linear', 'sqrt', got 'root'"
     with pytest.raises(ValueError, match=message):
         train(tiny_config(**{'auto_scale_lr.rule': 'root'}))
 
